@@ -1,0 +1,139 @@
+"""Subspaces of the functions on the grid: keep one (`project`), take it away (`remove`), or measure it.
+
+Three families, for a set of frequencies:
+
+- the constant: what does not depend on (a, b);
+- the *sum directions* of k: cos w_k(a+b) and sin w_k(a+b), the functions of a + b that turn with frequency k;
+- the *block* of k: all non-constant products of {1, cos w_k a, sin w_k a} with {1, cos w_k b, sin w_k b}.
+
+The sum directions of k lie in the block of k. Different frequencies, and the constant, are orthogonal.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fourier_circuits.arrays import Directions, Grid, PairMask, Scalars
+from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
+from fourier_circuits.fourier.grid import variance
+
+DirectionsName = Literal["sum", "block"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subspace:
+    """A span of orthonormal directions on the grid.
+
+    Raises:
+        ValueError: directions that are not orthonormal.
+    """
+
+    directions: Directions
+
+    def __post_init__(self) -> None:
+        flat = self.directions.flatten(1)
+        gram = flat @ flat.T
+        if not torch.allclose(gram, torch.eye(len(flat), dtype=gram.dtype), atol=1e-9):
+            raise ValueError("the directions of a subspace must be orthonormal; do two subspaces overlap?")
+
+    def coefficients(self, grid: Grid) -> Tensor:
+        """Inner products with the directions: (direction, ...)."""
+        p = grid.shape[0]
+        return (self.directions.flatten(1) @ grid.reshape(p * p, -1)).view(-1, *grid.shape[2:])
+
+    def project(self, grid: Grid) -> Grid:
+        """The part of a grid that lies in the subspace."""
+        coefficients = self.coefficients(grid)
+        return (self.directions.flatten(1).T @ coefficients.flatten(1)).view(grid.shape)
+
+    def remove(self, grid: Grid) -> Grid:
+        """The rest: `grid - project(grid)`."""
+        return grid - self.project(grid)
+
+    def removed_at(self, grid: Grid, where: PairMask) -> Tensor:
+        """`remove(grid)[where]`, computed at those pairs alone: (pair, ...)."""
+        coefficients = self.coefficients(grid)
+        return grid[where] - (self.directions[:, where].T @ coefficients.flatten(1)).view(-1, *grid.shape[2:])
+
+    def __add__(self, other: "Subspace") -> "Subspace":
+        """The span of both; they must be orthogonal."""
+        return Subspace(torch.cat([self.directions, other.directions]))
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+
+def constant_subspace(basis: FourierBasis) -> Subspace:
+    """The functions that do not depend on (a, b)."""
+    return Subspace(_outer(basis, [0], [0]))
+
+
+def sum_subspace(basis: FourierBasis, freqs: Iterable[int], operation: str = "add") -> Subspace:
+    """cos w_k(a+b) and sin w_k(a+b) for each k, unit norm on the grid; of a-b for `operation="subtract"`.
+
+    >>> len(sum_subspace(fourier_basis(5), [1, 2])), len(sum_subspace(fourier_basis(4), [2]))
+    (4, 1)
+    """
+    ks = checked_frequencies(freqs, basis.p)
+    table = _sum_directions(basis.p, operation)
+    return Subspace(table[[i - 1 for k in ks for i in basis.components(k)]])
+
+
+def block_subspace(basis: FourierBasis, freqs: Iterable[int]) -> Subspace:
+    """The blocks of the given frequencies: 8 directions each, 3 where k = p / 2.
+
+    >>> len(block_subspace(fourier_basis(5), [1])), len(block_subspace(fourier_basis(4), [2]))
+    (8, 3)
+    """
+    blocks = []
+    for k in checked_frequencies(freqs, basis.p):
+        these = [0, *basis.components(k)]
+        blocks.append(_outer(basis, these, these)[1:])
+    return Subspace(torch.cat(blocks))
+
+
+def frequency_subspace(
+    basis: FourierBasis, freqs: Iterable[int], directions: DirectionsName, operation: str = "add"
+) -> Subspace:
+    """`sum_subspace` or `block_subspace`, by name.
+
+    Raises:
+        ValueError: another name.
+    """
+    if directions not in ("sum", "block"):
+        raise ValueError(f"directions must be 'sum' or 'block', got {directions!r}")
+    return block_subspace(basis, freqs) if directions == "block" else sum_subspace(basis, freqs, operation)
+
+
+def fraction_of_variance_explained(grid: Grid, by: Subspace) -> Scalars:
+    """The share of a grid's variance over (a, b) that lies in a subspace, for each trailing index; 0 of no variance.
+
+    FVE = ||P(g - mean)||^2 / ||g - mean||^2.
+
+    >>> grid = sum_subspace(fourier_basis(5), [2]).directions[0]
+    >>> fraction_of_variance_explained(grid[..., None], sum_subspace(fourier_basis(5), [2])).round(decimals=9).tolist()
+    [1.0]
+    """
+    total = variance(grid)
+    explained = by.coefficients(grid - grid.mean(dim=(0, 1))).square_().sum(dim=0)
+    return torch.where(total > 0, explained / total, torch.zeros_like(total))
+
+
+def _outer(basis: FourierBasis, over_a: list[int], over_b: list[int]) -> Tensor:
+    """All products of components, as directions, the pairs of indices in lexicographic order."""
+    products = basis.vectors[over_a][:, None, :, None] * basis.vectors[over_b][None, :, None, :]
+    return products.flatten(0, 1)
+
+
+@cache
+def _sum_directions(p: int, operation: str) -> Tensor:
+    """Every component but the constant as a function of a + b (or a - b): (component - 1, p, p)."""
+    if operation not in ("add", "subtract"):
+        raise ValueError(f"operation must be 'add' or 'subtract', got {operation!r}")
+    a = torch.arange(p)
+    turned = (a[:, None] + a[None] if operation == "add" else a[:, None] - a[None]) % p
+    return fourier_basis(p).vectors[1:][:, turned] / p**0.5

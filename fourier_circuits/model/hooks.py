@@ -1,0 +1,92 @@
+"""Edits written on (a, b) grids, made inside a model's forward pass through TransformerLens hooks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fourier_circuits.arrays import LogitGrid
+from fourier_circuits.model.read import in_float64, logit_grid
+from fourier_circuits.model.sites import Site, site_named
+from fourier_circuits.task import GridTask
+
+Edit = Callable[[Tensor], Tensor]
+"""A grid of a site -> the grid that takes its place."""
+
+
+@dataclass(frozen=True, eq=False)
+class EditedPass:
+    """What came of a forward pass with edits."""
+
+    logits: LogitGrid
+    fired: Mapping[str, int]
+    """How often the hook of each site ran."""
+    change: Mapping[str, float]
+    """How far each edit moved its grid: ||edited - original|| / ||original||."""
+
+
+class HookError(RuntimeError):
+    """A hook did not run, or an edit changed nothing."""
+
+
+def default_layer(model: Any, site: Site, layer: int | None) -> int:
+    """The layer asked for, or the last one.
+
+    Raises:
+        ValueError: a layer that the model does not have.
+    """
+    layers = model.cfg.n_layers
+    if layer is None:
+        return layers - 1
+    if not 0 <= layer < layers:
+        raise ValueError(f"site {site.name!r}: layer must lie in 0..{layers - 1}, got {layer}")
+    return layer
+
+
+@torch.no_grad()
+def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: int | None = None) -> EditedPass:
+    """Run all pairs through the model in float64, with the grid of each named site replaced by its edit's result.
+
+    The forward pass goes on from the edited activation. Hooks are gone afterwards, also after an exception.
+
+    Args:
+        model: a `HookedTransformer`.
+        task: tokens and the position that is read.
+        edits: site name -> edit.
+        layer: the block whose sites are meant; the last, if None.
+
+    Raises:
+        ValueError: an unknown site, or an edit that returns another shape.
+        HookError: a hook that did not run exactly once.
+    """
+    model = in_float64(model)
+    fired = dict.fromkeys(edits, 0)
+    change: dict[str, float] = {}
+
+    def apply(site: Site, activation: Tensor) -> Tensor:
+        fired[site.name] += 1
+        grid = site.take(activation, task)
+        edited = edits[site.name](grid)
+        if edited.shape != grid.shape:
+            raise ValueError(f"the edit at {site.name!r} must return shape {tuple(grid.shape)}, got {tuple(edited.shape)}")
+        norm = grid.norm().item()
+        change[site.name] = (edited - grid).norm().item() / norm if norm else 0.0
+        return site.put(activation, edited, task)
+
+    def hook_for(site: Site) -> Callable[..., Tensor]:
+        return lambda activation, hook: apply(site, activation)
+
+    sites = [site_named(name) for name in edits]
+    inside = [(s.hook_name(default_layer(model, s, layer)), hook_for(s)) for s in sites if s.hook_point]
+    output = model.run_with_hooks(task.flat_tokens(), fwd_hooks=inside)
+    for site in sites:
+        if not site.hook_point:
+            output = apply(site, output)
+        if fired[site.name] != 1:
+            raise HookError(
+                f"the hook at {site.name!r} ran {fired[site.name]} times instead of once: "
+                f"does this model have the hook point {site.hook_name(default_layer(model, site, layer))!r}?"
+            )
+    return EditedPass(logit_grid(output, task), fired, change)

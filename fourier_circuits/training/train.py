@@ -1,0 +1,230 @@
+"""The training loop: configurations in, checkpoints out. It knows no disk and prints nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fourier_circuits.model.factored import why_not_factored
+from fourier_circuits.model.state import State, initial_state
+from fourier_circuits.training.config import RunConfig
+from fourier_circuits.training.engines import Engine, FactoredEngine, PlainEngine, Stack
+
+EngineName = Literal["auto", "factored", "plain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model at one epoch, and all that is needed to train on from there."""
+
+    config: RunConfig
+    epoch: int
+    """Updates made so far."""
+    state: State
+    """The weights, by `HookedTransformer`'s names."""
+    moments: tuple[Tensor, Tensor]
+    """AdamW's running means of the gradient and of its square, all trained parameters in one vector."""
+    train_loss: float
+    """At these weights, like the three below; over all logits, float64."""
+    train_accuracy: float
+    test_loss: float
+    """NaN where no pair is left to test on."""
+    test_accuracy: float
+    passed_losses: tuple[float, ...] = ()
+    """Training loss of every epoch since the checkpoint before; this epoch's own is `train_loss`."""
+    stopped: str | None = None
+    """Why the run ended here, if it did: "finished", "grokked", or "diverged at epoch N"."""
+
+
+class DivergedError(RuntimeError):
+    """The training loss is not finite any more; `last` is the last checkpoint before."""
+
+    def __init__(self, last: Checkpoint) -> None:
+        super().__init__(
+            f"training {last.stopped}: the loss is not finite; the learning rate {last.config.learning_rate:g} "
+            f"is the likely cause, try a smaller one; everything up to epoch {last.epoch} is kept"
+        )
+        self.last = last
+
+
+def choose_engine(config: RunConfig, engine: EngineName = "auto") -> Literal["factored", "plain"]:
+    """`auto` is the factored engine wherever it is exact, else the plain one.
+
+    Raises:
+        ValueError: the factored engine is asked for where it is not exact, or the name is unknown.
+    """
+    if engine not in ("auto", "factored", "plain"):
+        raise ValueError(f"engine must be 'auto', 'factored' or 'plain', got {engine!r}")
+    reason = why_not_factored(config.model, config.task())
+    if engine == "factored" and reason is not None:
+        raise ValueError(f"the factored engine cannot train this model: {reason}; use engine='plain'")
+    return "plain" if engine == "plain" or reason is not None else "factored"
+
+
+def has_grokked(checkpoint: Checkpoint) -> bool:
+    """The criterion of `until="grokked"`: every test pair right, and a test loss below 1e-6.
+
+    The paper's own run meets it at epoch 13,690, in the last tenth of its cleanup phase.
+    """
+    return checkpoint.test_accuracy == 1.0 and checkpoint.test_loss < 1e-6
+
+
+class _Batch:
+    """Runs of one shape at one epoch, advancing together."""
+
+    def __init__(self, configs: Sequence[RunConfig], engine: EngineName, start: Sequence[Checkpoint] | None) -> None:
+        self.configs = list(configs)
+        self.epoch = start[0].epoch if start else 0
+        task = configs[0].task()
+        self.train_masks = [task.split(c.train_fraction, c.seed) for c in configs]
+        states = [c.state for c in start] if start else [initial_state(c.model, c.seed) for c in configs]
+        self.stack = Stack(self.configs, states)
+        self.optimizer = self._optimizer(start)
+        kind = FactoredEngine if choose_engine(configs[0], engine) == "factored" else PlainEngine
+        self.engine: Engine = kind(self.stack, self.configs, task, self.train_masks)
+
+    def _optimizer(self, start: Sequence[Checkpoint] | None) -> torch.optim.AdamW:
+        """One parameter group for each stretch of runs with the same hyper-parameters."""
+        flat, gradient = self.stack.flat, self.stack.gradient
+        groups, row = [], 0
+        for (rate, decay, betas), members in groupby(
+            self.configs, key=lambda c: (c.learning_rate, c.weight_decay, c.betas)
+        ):
+            rows = slice(row, row + len(list(members)))
+            parameter = flat[rows]
+            parameter.grad = gradient[rows]
+            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "betas": betas, "rows": rows})
+            row = rows.stop
+        optimizer = torch.optim.AdamW(groups, eps=1e-8, fused=True)
+        for group in optimizer.param_groups if start else ():
+            mean, square = (
+                torch.stack([c.moments[i] for c in start[group["rows"]]]).to(flat.device) for i in (0, 1)
+            )  # fmt: skip
+            state = {"step": torch.tensor(float(self.epoch)), "exp_avg": mean, "exp_avg_sq": square}
+            optimizer.state[group["params"][0]] = state
+        return optimizer
+
+    def _moments(self, run: int) -> tuple[Tensor, Tensor]:
+        for group in self.optimizer.param_groups:
+            rows = group["rows"]
+            if rows.start <= run < rows.stop:
+                state = self.optimizer.state[group["params"][0]]
+                if not state:
+                    zeros = torch.zeros_like(self.stack.flat[run])
+                    return zeros, zeros
+                row = run - rows.start
+                return state["exp_avg"][row].cpu().clone(), state["exp_avg_sq"][row].cpu().clone()
+        raise IndexError(run)
+
+    def advance(self, epochs: int) -> Tensor:
+        """Make so many updates; the losses before each of them, (epoch, run)."""
+        losses = []
+        for _ in range(epochs):
+            self.stack.gradient.zero_()
+            losses.append(self.engine.backward())
+            for group, config in zip(self.optimizer.param_groups, self._leaders(), strict=True):
+                group["lr"] = config.learning_rate * min(self.epoch / config.warmup, 1)
+            self.optimizer.step()
+            self.epoch += 1
+        return torch.stack(losses) if losses else torch.zeros(0, len(self.configs), dtype=torch.float64)
+
+    def _leaders(self) -> list[RunConfig]:
+        return [self.configs[group["rows"].start] for group in self.optimizer.param_groups]
+
+    def checkpoints(self, passed: Tensor) -> list[Checkpoint]:
+        """Every run as it stands, with the losses that it passed on the way."""
+        train_loss, train_accuracy = self.engine.evaluate(self.train_masks)
+        if all(mask.all() for mask in self.train_masks):
+            test_loss = test_accuracy = torch.full_like(train_loss, torch.nan)
+        else:
+            test_loss, test_accuracy = self.engine.evaluate([~mask for mask in self.train_masks])
+        return [
+            Checkpoint(
+                config=config,
+                epoch=self.epoch,
+                state=self.stack.state(run),
+                moments=self._moments(run),
+                train_loss=train_loss[run].item(),
+                train_accuracy=train_accuracy[run].item(),
+                test_loss=test_loss[run].item(),
+                test_accuracy=test_accuracy[run].item(),
+                passed_losses=tuple(passed[:, run].tolist()),
+            )
+            for run, config in enumerate(self.configs)
+        ]
+
+
+def train_many(
+    configs: Sequence[RunConfig],
+    engine: EngineName = "auto",
+    until: Literal["finished", "grokked"] = "finished",
+    resume_from: Sequence[Checkpoint] | None = None,
+) -> Iterator[list[Checkpoint]]:
+    """Train runs of one shape together; yields a checkpoint of each run still in the batch at every log point.
+
+    A run leaves the batch with a checkpoint whose `stopped` says why; the others train on. Weights are those of
+    runs trained one by one, up to rounding.
+
+    Args:
+        configs: alike in model, operation, train_fraction, epochs, loss_dtype, log_every and warmup; each with its own
+            seed, weight decay, learning rate and betas. Runs with equal hyper-parameters are best put side by side.
+        engine: "factored" (exact and several times faster, for one-layer models), "plain", or "auto".
+        until: "grokked" ends a run early, when `has_grokked`.
+        resume_from: one checkpoint per run, all of one epoch, to go on from; they are not yielded again.
+
+    Raises:
+        ValueError: configurations that cannot share a batch.
+    """
+    shapes = {(c.model, c.operation, c.train_fraction, c.epochs, c.loss_dtype, c.log_every, c.warmup) for c in configs}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"runs in one batch must agree in model, operation, train_fraction, epochs, loss_dtype, log_every and "
+            f"warmup; got {len(shapes)} different combinations for {len(configs)} runs"
+        )
+    last = list(resume_from or ())
+    batch = _Batch(configs, engine, last or None)
+    total, every = configs[0].epochs, configs[0].log_every
+    if not last:
+        last = batch.checkpoints(torch.zeros(0, len(configs)))
+        yield last
+    while batch.epoch < total:
+        start = batch.epoch
+        passed = batch.advance(min(every - start % every, total - start))
+        reached = batch.checkpoints(passed)
+        for run, checkpoint in enumerate(reached):
+            finite = passed[:, run].isfinite()
+            if not (finite.all() and torch.isfinite(torch.tensor(checkpoint.train_loss))):
+                epoch = start + int(finite.long().cumprod(0).sum())
+                reached[run] = replace(last[run], passed_losses=(), stopped=f"diverged at epoch {epoch}")
+            elif batch.epoch == total:
+                reached[run] = replace(checkpoint, stopped="finished")
+            elif until == "grokked" and has_grokked(checkpoint):
+                reached[run] = replace(checkpoint, stopped="grokked")
+        yield reached
+        last = [checkpoint for checkpoint in reached if checkpoint.stopped is None]
+        if not last:
+            return
+        if len(last) < len(reached):
+            batch = _Batch([checkpoint.config for checkpoint in last], engine, last)
+
+
+def train(
+    config: RunConfig,
+    engine: EngineName = "auto",
+    until: Literal["finished", "grokked"] = "finished",
+    resume_from: Checkpoint | None = None,
+) -> Iterator[Checkpoint]:
+    """Train one model; yields a checkpoint at epoch 0, every `config.log_every` epochs, and at the last.
+
+    Arguments as in `train_many`.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    for (checkpoint,) in train_many([config], engine, until, [resume_from] if resume_from else None):
+        if checkpoint.stopped and checkpoint.stopped.startswith("diverged"):
+            raise DivergedError(checkpoint)
+        yield checkpoint
