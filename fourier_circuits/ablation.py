@@ -80,9 +80,14 @@ class Ablation:
         """One row; with `each=True` one row per frequency."""
         return pd.DataFrame([ablation._row() for ablation in self.each or (self,)])
 
+    def to_dict(self) -> dict[str, object]:
+        """The joint ablation for JSON; with `each=True` the single ones under `each`."""
+        row = self._row()
+        return row | {"each": [ablation._row() for ablation in self.each]} if self.each else row
+
     def _row(self) -> dict[str, object]:
         row: dict[str, object] = {
-            "freqs": ", ".join(map(str, self.freqs)),
+            "freqs": list(self.freqs) if len(self.freqs) > 1 else self.freqs[0],
             "at": self.at,
             "keep": self.keep,
             "directions": self.directions,
@@ -155,7 +160,6 @@ def ablate(
     task = task_of(model, task)
     ks = checked_frequencies(freqs, task.p)
     chosen: DirectionsName = directions or ("sum" if site.sum_formed else "block")
-    operation = getattr(task, "operation", "add")
     basis = fourier_basis(task.p)
     if train is not None and tuple(train.shape) != (task.p, task.p):
         raise ValueError(f"train must be a mask of shape ({task.p}, {task.p}), got {tuple(train.shape)}")
@@ -164,7 +168,7 @@ def ablate(
     baseline = edited_logits(precise, task, {}).logits
 
     def one(which: tuple[int, ...]) -> Ablation:
-        subspace = frequency_subspace(basis, which, chosen, operation)
+        subspace = frequency_subspace(basis, which, chosen, task.answers)
         edit = (constant_subspace(basis) + subspace).project if keep else subspace.remove
         if at == "logits":
             logits = edit(baseline)

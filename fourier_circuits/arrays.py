@@ -78,6 +78,8 @@ class Weights:
     """W_E, the rows of the numbers (the first summand's, where the two have separate tokens)."""
     unembed: Unembedding
     """W_U, the columns of the answers."""
+    neuron_write: Float64[Tensor, "neuron model"]
+    """W_out of the last MLP: what each neuron writes to the residual stream."""
     neuron_to_logit: NeuronLogitMap
     """W_L = W_out W_U of the last MLP; no rows in an attention-only model."""
     head_values: HeadValues
@@ -91,6 +93,6 @@ class Weights:
         d_model, answers = self.unembed.shape
         if self.embed.shape[1] != d_model or self.neuron_to_logit.shape[1] != answers:
             raise ValueError(
-                f"embed, unembed and neuron_to_logit must share their axes, got "
-                f"{ {f.name: tuple(getattr(self, f.name).shape) for f in fields(self)[:3]} }"
+                f"embed, unembed, neuron_write and neuron_to_logit must share their axes, got "
+                f"{ {f.name: tuple(getattr(self, f.name).shape) for f in fields(self)[:4]} }"
             )

@@ -40,11 +40,11 @@ def accuracy(logits: LogitGrid, answers: AnswerGrid, where: PairMask | None = No
 
 
 def restricted_logits(
-    logits: LogitGrid, freqs: Iterable[int], directions: DirectionsName = "sum", operation: str = "add"
+    logits: LogitGrid, answers: AnswerGrid, freqs: Iterable[int], directions: DirectionsName = "sum"
 ) -> LogitGrid:
     """The constant and the directions of `freqs`, nothing else."""
     basis = fourier_basis(logits.shape[0])
-    return (constant_subspace(basis) + frequency_subspace(basis, freqs, directions, operation)).project(logits)
+    return (constant_subspace(basis) + frequency_subspace(basis, freqs, directions, answers)).project(logits)
 
 
 def restricted_loss(
@@ -54,10 +54,9 @@ def restricted_loss(
     *,
     where: PairMask | None = None,
     directions: DirectionsName = "sum",
-    operation: str = "add",
 ) -> float:
     """The loss of `restricted_logits`; the paper plots it over all pairs."""
-    return full_loss(restricted_logits(logits, freqs, directions, operation), answers, where)
+    return full_loss(restricted_logits(logits, answers, freqs, directions), answers, where)
 
 
 def excluded_loss(
@@ -67,11 +66,10 @@ def excluded_loss(
     *,
     where: PairMask | None = None,
     directions: DirectionsName = "sum",
-    operation: str = "add",
 ) -> float:
     """The loss with the directions of all of `freqs` removed; the paper plots it over the training pairs."""
     basis = fourier_basis(logits.shape[0])
-    subspace = frequency_subspace(basis, freqs, directions, operation)
+    subspace = frequency_subspace(basis, freqs, directions, answers)
     if where is None:
         return cross_entropy(subspace.remove(logits), answers)
     return cross_entropy(subspace.removed_at(logits, where), answers[where])
@@ -84,12 +82,12 @@ def excluded_loss_each(
     *,
     where: PairMask | None = None,
     directions: DirectionsName = "sum",
-    operation: str = "add",
 ) -> dict[int, float]:
     """The excluded loss of each frequency by itself."""
     ks = checked_frequencies(freqs, logits.shape[0])
-    options = {"where": where, "directions": directions, "operation": operation}
-    return {k: excluded_loss(logits, answers, [k], **options) for k in ks}  # pyright: ignore
+    return {
+        k: excluded_loss(logits, answers, [k], where=where, directions=directions) for k in ks
+    }
 
 
 def cosine_cube(p: int, k: int) -> LogitGrid:

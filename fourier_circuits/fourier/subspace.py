@@ -11,13 +11,12 @@ The sum directions of k lie in the block of k. Different frequencies, and the co
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fourier_circuits.arrays import Directions, Grid, PairMask, Scalars
+from fourier_circuits.arrays import AnswerGrid, Directions, Grid, PairMask, Scalars
 from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
 from fourier_circuits.fourier.grid import variance
 
@@ -72,15 +71,22 @@ def constant_subspace(basis: FourierBasis) -> Subspace:
     return Subspace(_outer(basis, [0], [0]))
 
 
-def sum_subspace(basis: FourierBasis, freqs: Iterable[int], operation: str = "add") -> Subspace:
-    """cos w_k(a+b) and sin w_k(a+b) for each k, unit norm on the grid; of a-b for `operation="subtract"`.
+def sum_subspace(basis: FourierBasis, freqs: Iterable[int], answers: AnswerGrid | None = None) -> Subspace:
+    """cos w_k(a+b) and sin w_k(a+b) for each k, unit norm on the grid.
+
+    With `answers`, the task's right answers, they are cos and sin of w_k answer(a, b): the same for addition, and what
+    takes its place for subtraction and its like (every answer equally often).
 
     >>> len(sum_subspace(fourier_basis(5), [1, 2])), len(sum_subspace(fourier_basis(4), [2]))
     (4, 1)
     """
     ks = checked_frequencies(freqs, basis.p)
-    table = _sum_directions(basis.p, operation)
-    return Subspace(table[[i - 1 for k in ks for i in basis.components(k)]])
+    a = torch.arange(basis.p)
+    turned = (a[:, None] + a) % basis.p if answers is None else answers
+    if int(turned.max()) >= basis.p:
+        raise ValueError(f"the sum directions need answers below p={basis.p}, got {int(turned.max())}")
+    components = [i for k in ks for i in basis.components(k)]
+    return Subspace(basis.vectors[components][:, turned] / basis.p**0.5)
 
 
 def block_subspace(basis: FourierBasis, freqs: Iterable[int]) -> Subspace:
@@ -97,7 +103,7 @@ def block_subspace(basis: FourierBasis, freqs: Iterable[int]) -> Subspace:
 
 
 def frequency_subspace(
-    basis: FourierBasis, freqs: Iterable[int], directions: DirectionsName, operation: str = "add"
+    basis: FourierBasis, freqs: Iterable[int], directions: DirectionsName, answers: AnswerGrid | None = None
 ) -> Subspace:
     """`sum_subspace` or `block_subspace`, by name.
 
@@ -106,7 +112,7 @@ def frequency_subspace(
     """
     if directions not in ("sum", "block"):
         raise ValueError(f"directions must be 'sum' or 'block', got {directions!r}")
-    return block_subspace(basis, freqs) if directions == "block" else sum_subspace(basis, freqs, operation)
+    return block_subspace(basis, freqs) if directions == "block" else sum_subspace(basis, freqs, answers)
 
 
 def fraction_of_variance_explained(grid: Grid, by: Subspace) -> Scalars:
@@ -127,13 +133,3 @@ def _outer(basis: FourierBasis, over_a: list[int], over_b: list[int]) -> Tensor:
     """All products of components, as directions, the pairs of indices in lexicographic order."""
     products = basis.vectors[over_a][:, None, :, None] * basis.vectors[over_b][None, :, None, :]
     return products.flatten(0, 1)
-
-
-@cache
-def _sum_directions(p: int, operation: str) -> Tensor:
-    """Every component but the constant as a function of a + b (or a - b): (component - 1, p, p)."""
-    if operation not in ("add", "subtract"):
-        raise ValueError(f"operation must be 'add' or 'subtract', got {operation!r}")
-    a = torch.arange(p)
-    turned = (a[:, None] + a[None] if operation == "add" else a[:, None] - a[None]) % p
-    return fourier_basis(p).vectors[1:][:, turned] / p**0.5

@@ -169,11 +169,12 @@ def weights_of(state: Mapping[str, Tensor], task: GridTask) -> Weights:
     unembed = last["W_U"][:, task.outputs]
     numbers = task.tokens[:, 0, task.operands_at[0]]
     embed = last["W_E"][numbers]
-    neuron_to_logit = last["W_out"] @ unembed if "W_out" in last else unembed.new_zeros(0, unembed.shape[1])
+    neuron_write = last.get("W_out", unembed.new_zeros(0, unembed.shape[0]))
     return Weights(
         embed=embed,
         unembed=unembed,
-        neuron_to_logit=neuron_to_logit,
+        neuron_write=neuron_write,
+        neuron_to_logit=neuron_write @ unembed,
         head_values=torch.einsum("nd,hde,hem->hnm", embed, last["W_V"], last["W_O"]),
         logit_bias=last["b_U"][task.outputs],
         squares={name: value for name, value in squares.items() if value or name.startswith("W_")},

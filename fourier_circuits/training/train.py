@@ -113,8 +113,7 @@ class _Batch:
             if rows.start <= run < rows.stop:
                 state = self.optimizer.state[group["params"][0]]
                 if not state:
-                    zeros = torch.zeros_like(self.stack.flat[run])
-                    return zeros, zeros
+                    return torch.zeros_like(self.stack.flat[run]), torch.zeros_like(self.stack.flat[run])
                 row = run - rows.start
                 return state["exp_avg"][row].cpu().clone(), state["exp_avg_sq"][row].cpu().clone()
         raise IndexError(run)

@@ -1,0 +1,79 @@
+"""`progress_measures(run)`: how the circuit forms, checkpoint by checkpoint."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fourier_circuits.analysis.progress import ProgressMeasures, checkpoint_measures
+from fourier_circuits.arrays import PairMask
+from fourier_circuits.fourier.basis import checked_frequencies
+from fourier_circuits.identification import key_frequencies
+from fourier_circuits.model.read import read_activations, read_weights, task_of
+from fourier_circuits.task import GridTask
+from fourier_circuits.training.run import Run
+
+
+def progress_measures(
+    checkpoints: Run | Iterable[tuple[int, Any]],
+    *,
+    freqs: Iterable[int] | None = None,
+    train: PairMask | None = None,
+    task: GridTask | None = None,
+) -> ProgressMeasures:
+    """Every progress measure of every checkpoint; one model is in memory at a time.
+
+    Args:
+        checkpoints: a `Run`, or pairs of an epoch and a model, epochs ascending.
+        freqs: the key frequencies to restrict to and exclude, the same at every checkpoint; of a run, those of its last
+            checkpoint, if None.
+        train: the training pairs; of a run, its own, if None.
+        task: what the models are trained on; of a run, its own; else modular addition, if None.
+
+    Raises:
+        ValueError: models without `freqs` or `train`; a run whose last checkpoint has no key frequencies.
+
+    *Source:* section 5.1 of the paper; as in its figures, the key frequencies are the final model's at every epoch.
+    """
+    if isinstance(checkpoints, Run):
+        run = checkpoints
+        task, train = task or run.task, run.train_pairs if train is None else train
+        if freqs is None:
+            freqs = key_frequencies(run.model(), task=task)
+            if not freqs:
+                raise ValueError(
+                    f"the last checkpoint of {str(run.path)!r} has no key frequencies ({freqs!r}): pass freqs=..."
+                )
+        checkpoints = run.checkpoints()
+    if freqs is None or train is None:
+        raise ValueError("models by themselves do not say what was trained on, nor where it ends: pass freqs and train")
+    frequencies = tuple(freqs)
+    frame = pd.DataFrame.from_dict(dict(_rows(checkpoints, frequencies, train, task)), orient="index")
+    return ProgressMeasures(frame.rename_axis("epoch"), frequencies)
+
+
+def telling_epochs(frame: pd.DataFrame, count: int) -> list[int]:
+    """So many epochs of a table of measures, spaced evenly along the curves instead of along time.
+
+    The curves (log losses, log squared weights, accuracies) are scaled to a range of 1 each; the first and the last
+    epoch are always among them. Between two neighbours equally much happens.
+    """
+    losses = ["train_loss", "test_loss", "restricted_loss", "excluded_loss", "squares_total"]
+    curves = np.column_stack([np.log(frame[losses].clip(lower=1e-12)), frame[["test_accuracy", "restricted_accuracy"]]])
+    spread = np.ptp(curves, axis=0)
+    curves = curves[:, spread > 0] / spread[spread > 0]
+    path = np.concatenate([[0.0], np.abs(np.diff(curves, axis=0)).sum(axis=1).cumsum()])
+    path += np.linspace(0, 0.2 * path[-1], len(path))
+    wanted = np.linspace(0, path[-1], count)
+    return sorted({int(frame.index[np.abs(path - at).argmin()]) for at in wanted})
+
+
+def _rows(
+    checkpoints: Iterable[tuple[int, Any]], freqs: tuple[int, ...], train: PairMask, task: GridTask | None
+) -> Iterator[tuple[int, dict[str, float]]]:
+    for epoch, model in checkpoints:
+        known = task_of(model, task)
+        checked_frequencies(freqs, known.p)
+        activations, weights = read_activations(model, known), read_weights(model, known)
+        yield epoch, checkpoint_measures(activations, weights, known.answers, freqs, train)

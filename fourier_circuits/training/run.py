@@ -1,0 +1,188 @@
+"""A run: a folder that survives.
+
+    config.json                         everything that decided it, the versions, the engine
+    losses.csv                          epoch, train_loss (every epoch), test_loss and accuracies (logged epochs)
+    measures.csv                        progress measures, once they have been taken
+    checkpoints/epoch-000100.safetensors
+    resume/epoch-000500.safetensors     weights and AdamW's moments, the last two; gone when the run is finished
+
+Every file is written whole or not at all, and one process at a time may train in a folder.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from fourier_circuits.arrays import PairMask
+from fourier_circuits.model.formats import (
+    checkpoint_at,
+    checkpoint_epochs,
+    checkpoint_path,
+    load_model,
+    load_state,
+    write_whole,
+)
+from fourier_circuits.model.state import State
+from fourier_circuits.task import ModularAddition
+from fourier_circuits.training.config import RunConfig
+
+FORMAT = 1
+
+
+def bundled_run() -> Path:
+    """The project's own trained run: in the installed package, or in the repository beside it."""
+    here = Path(__file__).parents[1]
+    return next((path for path in (here / "data", here.parent / "data") if path.is_dir()), here / "data") / "mainline"
+
+
+class RunLockedError(RuntimeError):
+    """Another process trains in this folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk."""
+
+    path: Path
+    config: RunConfig
+    about: dict[str, Any]
+    """How it was made: versions, engine, git commit; the rest of config.json."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """An existing run.
+
+        Raises:
+            FileNotFoundError: no such folder, or no config.json in it.
+            ValueError: a config.json that is not a run's.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if not file.is_file():
+            what = "has no config.json" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(f"no run at {str(path)!r}: it {what}; give a folder that `train` made")
+        try:
+            values = json.loads(file.read_text())
+            return cls(path, RunConfig.from_dict(values.pop("run")), values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{str(file)!r} is not a run's configuration: {error}") from None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: RunConfig, engine: str = "auto") -> "Run":
+        """A new run in a folder that does not exist yet, or is empty.
+
+        Raises:
+            FileExistsError: the folder holds something.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(file.name != ".lock" for file in path.iterdir())):
+            raise FileExistsError(f"{str(path)!r} exists already: give another folder, or resume the run in it")
+        about = {"format": FORMAT, "engine": engine, "versions": _versions(), "git_commit": _git_commit()}
+        run = cls(path, config, about)
+        write_whole(path / "config.json", json.dumps({**about, "run": config.to_dict()}, indent=1).encode())
+        return run
+
+    @property
+    def task(self) -> ModularAddition:
+        """What it trains on."""
+        return self.config.task()
+
+    @property
+    def train_pairs(self) -> PairMask:
+        """True for the pairs it trains on."""
+        return self.task.split(self.config.train_fraction, self.config.seed)
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs that have a checkpoint, ascending."""
+        return checkpoint_epochs(self.path)
+
+    def model(self, epoch: int | None = None) -> Any:
+        """The `HookedTransformer` of an epoch (the last checkpoint, if None).
+
+        Raises:
+            FileNotFoundError: no checkpoint there; the nearest are named.
+            ValueError: a checkpoint that is not whole.
+        """
+        return load_model(self.path, epoch)
+
+    def state(self, epoch: int | None = None) -> State:
+        """The weights of an epoch, without building a model."""
+        return load_state(checkpoint_at(self.path, epoch))[0]
+
+    def checkpoints(self) -> Iterator[tuple[int, Any]]:
+        """(epoch, model) of every checkpoint, one in memory at a time."""
+        for epoch in self.epochs:
+            yield epoch, self.model(epoch)
+
+    def losses(self) -> pd.DataFrame:
+        """One row per epoch: train_loss; test_loss, train_accuracy, test_accuracy where logged, else NaN."""
+        return self._table("losses.csv", "the run has not been trained yet")
+
+    def measures(self) -> pd.DataFrame:
+        """The stored progress measures, indexed by epoch."""
+        return self._table("measures.csv", "take them with `fourier-circuits measure`")
+
+    def keep_checkpoints(self, epochs: Collection[int]) -> None:
+        """Delete the checkpoints of all other epochs."""
+        for epoch in set(self.epochs) - set(epochs):
+            checkpoint_path(self.path, epoch).unlink()
+
+    def save_measures(self, frame: pd.DataFrame) -> None:
+        """Store progress measures."""
+        write_table(self.path / "measures.csv", frame)
+
+    def _table(self, name: str, advice: str) -> pd.DataFrame:
+        if not (self.path / name).is_file():
+            raise FileNotFoundError(f"run {str(self.path)!r} has no {name}: {advice}")
+        return pd.read_csv(self.path / name, index_col="epoch", float_precision="round_trip")
+
+    def locked(self) -> FileLock:
+        """A lock on the folder, to be held while training in it; the system frees it when its holder dies.
+
+        Raises:
+            RunLockedError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunLockedError(
+                f"{str(self.path)!r} is being trained by another process: wait for it, or give another folder"
+            ) from None
+        return lock
+
+
+def _versions() -> dict[str, str]:
+    packages = ("fourier-circuits", "torch", "transformer-lens")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the package's own checkout, if it runs from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """A table as CSV, whole or not at all; floats keep every digit."""
+    write_whole(path, frame.to_csv(lineterminator="\n").encode())
