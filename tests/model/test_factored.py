@@ -1,0 +1,162 @@
+"""The factored forward and backward pass against the transformer and against the naive one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fourier_circuits.model import factored
+from fourier_circuits.model.config import ModelConfig
+from fourier_circuits.model.factored import Batch, Buffers, why_not_factored
+from fourier_circuits.model.transformer import build_transformer
+from fourier_circuits.task import GridTask, ModularAddition
+from tests import oracles
+from tests.planted import numpy_state, random_mask, random_state
+from tests.tolerance import assert_close
+
+CASES = {
+    "odd p": ({"p": 7, "d_model": 10, "n_heads": 2, "d_head": 3, "d_mlp": 11}, {}),
+    "even p, one head": ({"p": 6, "d_model": 5, "n_heads": 1, "d_head": 4, "d_mlp": 3}, {}),
+    "answers only": ({"p": 7, "d_model": 8, "n_heads": 4, "d_head": 2, "d_mlp": 16, "d_vocab_out": 7}, {}),
+    "no MLP biases": ({"p": 8, "d_model": 12, "n_heads": 3, "d_head": 4, "d_mlp": 9, "mlp_biases": False}, {}),
+    "subtraction": ({"p": 5, "d_model": 6, "n_heads": 2, "d_head": 3, "d_mlp": 8}, {"operation": "subtract"}),
+    "own tokens for b": (
+        {"p": 5, "d_model": 6, "n_heads": 2, "d_head": 3, "d_mlp": 8, "d_vocab": 11, "d_vocab_out": 5},
+        {"separate_operands": True},
+    ),
+}
+
+
+@pytest.fixture(params=CASES, ids=list(CASES))
+def case(request):
+    """A configuration, its task and a state without a zero bias."""
+    sizes, options = CASES[request.param]
+    config = ModelConfig(**sizes)
+    return config, ModularAddition(config.p, **options), random_state(config, seed=len(request.param))
+
+
+def stacked(*states):
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+def test_forward_is_the_transformers(case):
+    config, task, state = case
+    everything = torch.ones(config.p, config.p, dtype=torch.bool)
+    found = factored.forward(factored.tables(stacked(state), task), Batch.of_pairs(task, [everything]))
+    seen = oracles.forward(numpy_state(state), task.flat_tokens().numpy())
+    model = build_transformer(config, state=state, dtype=torch.float64)
+    assert_close(found.logits[0], model(task.flat_tokens())[:, -1])
+    assert_close(found.logits[0], seen["logits"][:, -1])
+    assert_close(found.hidden[0], seen["0.mlp_post"][:, -1])
+    assert_close(found.pattern[0], seen["0.attn_pattern"][:, :, -1])
+
+
+def transformer_gradients(config, task, state, mask):
+    model = build_transformer(config, state=state, dtype=torch.float64)
+    logits = model(task.tokens[mask])[:, -1]
+    loss = torch.nn.functional.cross_entropy(logits, task.answers[mask])
+    loss.backward()
+    return loss, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def factored_gradients(task, states, masks):
+    weights = {name: tensor.requires_grad_() for name, tensor in stacked(*states).items()}
+    batch, buffers = Batch.of_pairs(task, masks), Buffers()
+    for _ in range(2):  # the second time in used buffers
+        loss = factored.training_loss(factored.tables(weights, task), batch, buffers)
+        gradients = torch.autograd.grad(loss.sum(), list(weights.values()))
+    return loss, dict(zip(weights, gradients, strict=True))
+
+
+def test_loss_and_gradients_are_the_transformers(case):
+    config, task, state = case
+    mask = random_mask(config.p)
+    expected_loss, expected = transformer_gradients(config, task, state, mask)
+    loss, found = factored_gradients(task, [state], [mask])
+    assert_close(loss[0], expected_loss)
+    assert len(expected) == (11 if config.mlp_biases else 9)
+    for name, gradient in expected.items():
+        assert_close(found[name][0], gradient)
+
+
+def test_the_gradient_check_can_fail(case):
+    config, task, state = case
+    mask = random_mask(config.p)
+    _, expected = transformer_gradients(config, task, state, mask)
+    wrong = {**state, "blocks.0.attn.b_V": 1.01 * state["blocks.0.attn.b_V"]}
+    _, found = factored_gradients(task, [wrong], [mask])
+    with pytest.raises(AssertionError):
+        for name, gradient in expected.items():
+            assert_close(found[name][0], gradient)
+
+
+def test_several_runs_at_once_are_each_their_own(case):
+    config, task, _ = case
+    states = [random_state(config, seed) for seed in range(3)]
+    counted = int(random_mask(config.p).sum())
+    masks = [torch.zeros(config.p**2, dtype=torch.bool) for _ in states]
+    for seed, mask in enumerate(masks):
+        mask[torch.randperm(config.p**2, generator=torch.Generator().manual_seed(seed))[:counted]] = True
+    masks = [mask.view(config.p, config.p) for mask in masks]
+    losses, found = factored_gradients(task, states, masks)
+    for run, (state, mask) in enumerate(zip(states, masks, strict=True)):
+        loss, expected = transformer_gradients(config, task, state, mask)
+        assert_close(losses[run], loss)
+        for name, gradient in expected.items():
+            assert_close(found[name][run], gradient)
+
+
+def test_an_upstream_gradient_scales_each_run():
+    config, task = ModelConfig(p=5, d_model=6, n_heads=2, d_head=3, d_mlp=8), ModularAddition(5)
+    state = random_state(config)
+    weights = {name: tensor.requires_grad_() for name, tensor in stacked(state, state).items()}
+    batch = Batch.of_pairs(task, [random_mask(5)] * 2)
+    loss = factored.training_loss(factored.tables(weights, task), batch, Buffers())
+    gradients = torch.autograd.grad((loss * torch.tensor([1.0, 3.0])).sum(), list(weights.values()))
+    for name, gradient in zip(weights, gradients, strict=True):
+        if name.endswith("b_K"):  # moves all scores of a query alike, which the softmax does not see
+            assert gradient.abs().max() < 1e-15
+        else:
+            assert_close(gradient[1], 3 * gradient[0])
+
+
+def test_runs_of_unequal_many_pairs_are_refused():
+    one = torch.zeros(5, 5, dtype=torch.bool)
+    one[0, 0] = True
+    with pytest.raises(ValueError, match=r"equally many pairs, got \[1, 25\]"):
+        Batch.of_pairs(ModularAddition(5), [one, torch.ones(5, 5, dtype=torch.bool)])
+
+
+def test_cross_entropy_of_each_run():
+    logits = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    answer = torch.randint(4, (2, 9), generator=torch.Generator().manual_seed(1))
+    expected = [torch.nn.functional.cross_entropy(logits[run], answer[run]) for run in (0, 1)]
+    assert_close(factored.cross_entropy(logits, answer), torch.stack(expected))
+
+
+TASK = ModularAddition(5)
+
+
+def changed_task(**changes) -> GridTask:
+    fields = {name: getattr(TASK, name) for name in ("p", "tokens", "answers", "outputs", "read_at", "operands_at")}
+    return GridTask(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "task", "reason"),
+    [
+        ({}, TASK, None),
+        ({}, changed_task(read_at=2), None),
+        ({"n_layers": 2}, TASK, "it needs one layer with an MLP, this model has 2 layers, d_mlp=512"),
+        ({"d_mlp": 0}, TASK, "it needs one layer with an MLP, this model has 1 layers, d_mlp=0"),
+        ({"act_fn": "gelu"}, TASK, "its backward pass is written for relu, this model has gelu"),
+        ({}, changed_task(read_at=1), "it needs inputs of three tokens a, b, = that are read at the last"),
+        ({}, changed_task(operands_at=(1, 0)), "it needs inputs of three tokens a, b, = that are read at the last"),
+        ({}, changed_task(tokens=TASK.tokens[..., :2]), "it needs inputs of three tokens"),
+        ({}, changed_task(tokens=TASK.tokens.flip(-1)), "it needs a token that depends on a alone"),
+        ({}, changed_task(tokens=TASK.tokens.transpose(0, 1)), "it needs a token that depends on a alone"),
+    ],
+)
+def test_why_not_factored(changes, task, reason):
+    found = why_not_factored(replace(ModelConfig(p=5), **changes), task)
+    assert found is None if reason is None else reason in found
