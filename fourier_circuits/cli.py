@@ -148,11 +148,11 @@ def train(
         run = Run.open(out_dir)
         start = resume_point(run)
     else:
-        config = RunConfig(model=ModelConfig.paper(**sizes), **options)  # pyright: ignore[reportArgumentType]
-        used = choose_engine(config, engine)  # pyright: ignore[reportArgumentType]
+        config = RunConfig(model=ModelConfig.paper(**sizes), **options)
+        used = choose_engine(config, engine)
         run, start = Run.create(out_dir, config, used), None
     typer.echo(f"{run.path}: {run.about['engine']} engine, seed {run.config.seed}, p={run.config.model.p}")
-    stream = checkpoints(run.config, run.about["engine"], until, start)  # pyright: ignore[reportArgumentType]
+    stream = checkpoints(run.config, run.about["engine"], until, start)
     try:
         with run.locked(), closing(record(run, stream, checkpoint_every)) as recorded:
             last = _follow(recorded, run.config.epochs, start.epoch if start else 0)

@@ -25,7 +25,7 @@ def key_frequencies(
         source: a model, or the `Activations` or `Weights` already read from it.
         by: "neurons" (default), "neuron_logit_map", "embedding" or "excluded_loss".
         task: what the model was trained on; modular addition, if None.
-        thresholds: of the rule: `share`, `at_least` (neurons); `relative_norm`, `over_uniform`, `jointly` (the two
+        thresholds: of the rule: `share`, `at_least` (neurons); `relative_norm`, `over_flat`, `jointly` (the two
             spectra); `times` (excluded loss).
 
     Returns:

@@ -68,7 +68,7 @@ def _antisymmetric_part(coefficients: Tensor, basis: FourierBasis, k: int) -> tu
     for i in basis.components(k):
         difference = (coefficients[i, 0] - coefficients[0, i]).item() / 2
         power += 2 * difference**2
-        amplitudes.append(difference / basis.p**0.5 * basis.vectors[i].abs().max().item())
+        amplitudes.append(difference / basis.p**0.5 * basis.amplitudes[i].item())
     return k, power, amplitudes
 
 
@@ -127,8 +127,7 @@ def read_off(neurons: NeuronGrid, neuron_to_logit: NeuronLogitMap, freqs: Iterab
     ks = list(freqs)
     grids = neurons @ read_off_directions(neuron_to_logit, ks)
     directions = sum_subspace(basis, ks).directions
-    peak = basis.vectors.abs().amax(dim=1)
-    amplitudes = transform(grids, basis) * (peak[:, None] * peak)[..., None]
+    amplitudes = transform(grids, basis) * torch.outer(basis.amplitudes, basis.amplitudes)[..., None]
     labels = [basis.labels[i] for k in ks for i in basis.components(k)]
     results = []
     for i, label in enumerate(labels):

@@ -11,7 +11,7 @@ All of them find nothing in a network that has only memorised.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,7 +22,8 @@ from fourier_circuits.analysis.losses import excluded_loss_each, full_loss
 from fourier_circuits.fourier.basis import fourier_basis
 from fourier_circuits.fourier.grid import power_per_frequency, variance
 
-Rule = Literal["neurons", "neuron_logit_map", "embedding", "excluded_loss"]
+Rule = str
+"""One of the four above."""
 
 NEURON_SHARE = 0.85
 """A neuron belongs to a frequency that explains more than this share of its variance (section 4.3 of the paper)."""
@@ -123,22 +124,26 @@ def key_by_neurons(neurons: NeuronGrid, share: float = NEURON_SHARE, at_least: f
 
 
 def key_by_spectrum(
-    matrix: Tensor, rule: Rule, relative_norm: float = 1 / 3, over_uniform: float = 2.0, jointly: float = 1 / 3
+    matrix: Tensor, rule: Rule, relative_norm: float = 1 / 3, over_flat: float = 2.0, jointly: float = 1 / 3
 ) -> KeyFrequencies:
     """Frequencies that stand out of the spectrum of a matrix whose first axis is a residue.
 
-    A frequency counts whose norm is at least `relative_norm` of the largest and whose share of the power is at least
-    `over_uniform` times that of a flat spectrum; none do unless together they hold `jointly` of the power.
+    A frequency stands out whose norm is at least `relative_norm` of the largest and whose share of the power is at
+    least `over_flat` times that of a flat spectrum (or a tenth, where there are few frequencies). A spectrum in which
+    more than half of all frequencies stand out, or whose outstanding ones hold less than `jointly` of the power, has
+    no key frequencies.
 
     *Source:* sections 4.1 and C.2 look at the same spectra without naming a threshold.
     """
     shares = power_shares(matrix)
-    chosen = (shares >= relative_norm**2 * shares.max()) & (shares >= over_uniform / len(shares))
+    least = min(over_flat / len(shares), 0.1)
+    chosen = (shares >= relative_norm**2 * shares.max()) & (shares >= least)
+    sparse = int(chosen.sum()) <= (len(shares) + 1) // 2 and shares[chosen].sum().item() >= jointly
     evidence = _table(share=shares.tolist(), relative_norm=(shares / shares.max()).sqrt().tolist())
-    evidence["key"] = (chosen & (shares[chosen].sum() >= jointly)).tolist()
+    evidence["key"] = chosen.tolist() if sparse else [False] * len(shares)
     criterion = (
-        f"norm at least {relative_norm:.2g} of the largest and power at least {over_uniform:g} times a flat spectrum's, "
-        f"together at least {jointly:.2g} of the power"
+        f"norm at least {relative_norm:.2g} of the largest and over {least:.2g} of the power; together at least "
+        f"{jointly:.2g} of it, and at most half of all frequencies"
     )
     return KeyFrequencies(rule, criterion, evidence)
 

@@ -118,7 +118,7 @@ class Phases:
     criterion = (
         "memorisation ends where the excluded loss on the training pairs is least after the training loss first falls "
         "below 0.1; circuit formation ends where the restricted loss over all pairs first falls below 0.01; cleanup ends "
-        "where the sum of squared weights comes within 5% of its last value for good"
+        "where the sum of squared weights comes within 5% of its last value for good, for at least a tenth of the run"
     )
 
 
@@ -150,5 +150,5 @@ def phases(measures: ProgressMeasures | pd.DataFrame) -> Phases:
     settled = np.abs(squares / squares[-1] - 1) <= 0.05
     unsettled = np.flatnonzero(~settled)
     clean = int(unsettled[-1]) + 1 if len(unsettled) else 0
-    done = clean < len(epochs) - 1 and clean > stop
+    done = clean > stop and epochs[-1] - epochs[clean] >= epochs[-1] / 10
     return Phases(int(epochs[least]), int(epochs[stop]), int(epochs[clean]) if done else None)

@@ -36,6 +36,12 @@ class FourierBasis:
         return self.vectors.shape[1]
 
     @property
+    def amplitudes(self) -> Tensor:
+        """What each component multiplies its wave of height 1 by: sqrt(2/p), or 1/sqrt(p) for const and p/2."""
+        halved = [1.0 if 2 * k % self.p == 0 else 2.0 for k in self.frequency]
+        return (torch.tensor(halved, dtype=torch.float64) / self.p).sqrt()
+
+    @property
     def frequencies(self) -> range:
         """All frequencies, 1 to p // 2."""
         return range(1, self.p // 2 + 1)

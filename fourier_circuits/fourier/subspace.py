@@ -11,7 +11,6 @@ The sum directions of k lie in the block of k. Different frequencies, and the co
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from fourier_circuits.arrays import AnswerGrid, Directions, Grid, PairMask, Scal
 from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
 from fourier_circuits.fourier.grid import variance
 
-DirectionsName = Literal["sum", "block"]
+DirectionsName = str
+""""sum" or "block"; checked where it is used."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,16 +28,17 @@ class Stack:
         self.flat = torch.stack(rows).to(device)
         self.gradient = torch.zeros_like(self.flat)
         self.weights: State = {}
-        """Every parameter with a leading axis of runs; the trained ones are leaves whose `.grad` is in `gradient`."""
+        """Every parameter with a leading axis of runs; the trained ones are leaves of autograd."""
+        self.gradients: State = {}
+        """For each trained parameter, its place in `gradient`."""
         for name in parameter_shapes(model):
             if name not in trained:
                 self.weights[name] = torch.stack([state[name] for state in states]).to(device)
         start = 0
         for name, shape in trained.items():
             end = start + prod(shape)
-            weight = self.flat[:, start:end].view(-1, *shape).requires_grad_()
-            weight.grad = self.gradient[:, start:end].view(-1, *shape)
-            self.weights[name] = weight
+            self.weights[name] = self.flat[:, start:end].view(-1, *shape).requires_grad_()
+            self.gradients[name] = self.gradient[:, start:end].view(-1, *shape)
             start = end
 
     def state(self, run: int) -> State:
@@ -49,7 +50,7 @@ class Engine(Protocol):
     """How a stack of runs computes its losses."""
 
     def backward(self) -> Tensor:
-        """Training loss of each run at its present weights, (run,); its gradients are added to the stack's."""
+        """Training loss of each run at its present weights, (run,); its gradients are written into the stack."""
         ...
 
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -70,7 +71,9 @@ class FactoredEngine:
     def backward(self) -> Tensor:
         tables = factored.tables(self.stack.weights, self.task)
         loss = factored.training_loss(tables, self.batch, self.buffers, self.loss_dtype)
-        loss.backward(torch.ones_like(loss))
+        places = self.stack.gradients
+        found = torch.autograd.grad(loss, [self.stack.weights[name] for name in places], torch.ones_like(loss))
+        torch._foreach_copy_(list(places.values()), list(found))
         return loss.detach()
 
     @torch.no_grad()
@@ -86,16 +89,13 @@ class PlainEngine:
     """The textbook loop: each run a transformer of its own, all three positions computed, autograd."""
 
     def __init__(self, stack: Stack, configs: Sequence[RunConfig], task: GridTask, masks: Sequence[Tensor]) -> None:
-        self.task, self.masks = task, masks
+        self.stack, self.task, self.masks = stack, task, masks
         self.loss_dtype = getattr(torch, configs[0].loss_dtype)
         self.models = []
         for run, config in enumerate(configs):
             model = build_transformer(config.model, state=stack.state(run))
             for name, parameter in model.named_parameters():
-                weight = stack.weights[name]
-                parameter.data = weight[run].detach()
-                parameter.requires_grad_(weight.requires_grad)
-                parameter.grad = weight.grad[run] if weight.grad is not None else None
+                parameter.data = stack.weights[name][run].detach()
             self.models.append(model)
 
     def _loss(self, model: torch.nn.Module, mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -106,9 +106,12 @@ class PlainEngine:
 
     def backward(self) -> Tensor:
         losses = []
-        for model, mask in zip(self.models, self.masks, strict=True):
+        for run, (model, mask) in enumerate(zip(self.models, self.masks, strict=True)):
             loss, _ = self._loss(model, mask, self.loss_dtype)
-            loss.backward()
+            parameters = dict(model.named_parameters())
+            found = torch.autograd.grad(loss, [parameters[name] for name in self.stack.gradients])
+            for place, gradient in zip(self.stack.gradients.values(), found, strict=True):
+                place[run] = gradient
             losses.append(loss.detach().double())
         return torch.stack(losses)
 

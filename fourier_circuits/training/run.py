@@ -145,7 +145,7 @@ class Run:
     def _table(self, name: str, advice: str) -> pd.DataFrame:
         if not (self.path / name).is_file():
             raise FileNotFoundError(f"run {str(self.path)!r} has no {name}: {advice}")
-        return pd.read_csv(self.path / name, index_col="epoch", float_precision="round_trip")
+        return read_table(self.path / name)
 
     def locked(self) -> FileLock:
         """A lock on the folder, to be held while training in it; the system frees it when its holder dies.
@@ -186,3 +186,16 @@ def _git_commit() -> str | None:
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """A table as CSV, whole or not at all; floats keep every digit."""
     write_whole(path, frame.to_csv(lineterminator="\n").encode())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """What `write_table` wrote, every digit; indexed by epoch.
+
+    Raises:
+        ValueError: a file that is not such a table.
+    """
+    try:
+        text = pd.read_csv(path, dtype=str)
+        return text.astype(float).astype({"epoch": int}).set_index("epoch")
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{str(path)!r} is not a table of numbers by epoch: {error}") from None

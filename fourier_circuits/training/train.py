@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +12,8 @@ from fourier_circuits.model.state import State, initial_state
 from fourier_circuits.training.config import RunConfig
 from fourier_circuits.training.engines import Engine, FactoredEngine, PlainEngine, Stack
 
-EngineName = Literal["auto", "factored", "plain"]
+EngineName = str
+""""auto", "factored" or "plain"; checked by `choose_engine`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class DivergedError(RuntimeError):
         self.last = last
 
 
-def choose_engine(config: RunConfig, engine: EngineName = "auto") -> Literal["factored", "plain"]:
+def choose_engine(config: RunConfig, engine: EngineName = "auto") -> str:
     """`auto` is the factored engine wherever it is exact, else the plain one.
 
     Raises:
@@ -122,7 +122,6 @@ class _Batch:
         """Make so many updates; the losses before each of them, (epoch, run)."""
         losses = []
         for _ in range(epochs):
-            self.stack.gradient.zero_()
             losses.append(self.engine.backward())
             for group, config in zip(self.optimizer.param_groups, self._leaders(), strict=True):
                 group["lr"] = config.learning_rate * min(self.epoch / config.warmup, 1)
@@ -159,7 +158,7 @@ class _Batch:
 def train_many(
     configs: Sequence[RunConfig],
     engine: EngineName = "auto",
-    until: Literal["finished", "grokked"] = "finished",
+    until: str = "finished",
     resume_from: Sequence[Checkpoint] | None = None,
 ) -> Iterator[list[Checkpoint]]:
     """Train runs of one shape together; yields a checkpoint of each run still in the batch at every log point.
@@ -177,6 +176,8 @@ def train_many(
     Raises:
         ValueError: configurations that cannot share a batch.
     """
+    if until not in ("finished", "grokked"):
+        raise ValueError(f"until must be 'finished' or 'grokked', got {until!r}")
     shapes = {(c.model, c.operation, c.train_fraction, c.epochs, c.loss_dtype, c.log_every, c.warmup) for c in configs}
     if len(shapes) != 1:
         raise ValueError(
@@ -213,7 +214,7 @@ def train_many(
 def train(
     config: RunConfig,
     engine: EngineName = "auto",
-    until: Literal["finished", "grokked"] = "finished",
+    until: str = "finished",
     resume_from: Checkpoint | None = None,
 ) -> Iterator[Checkpoint]:
     """Train one model; yields a checkpoint at epoch 0, every `config.log_every` epochs, and at the last.

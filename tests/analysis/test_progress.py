@@ -72,7 +72,8 @@ def test_weights_measures():
     state = planted.random_state(CONFIG, scale=2.0)
     assert_close(row["squares_total"], sum(t.square().sum().item() for t in state.values()))
     assert_close(row["squares_W_in"], state["blocks.0.mlp.W_in"].square().sum())
-    norms = np.linalg.norm(oracles.fourier_basis(7) @ weights.embed.numpy(), axis=1)[1:]
+    rows = np.stack([row for _, _, row in oracles.basis_rows(7)])
+    norms = np.linalg.norm(rows @ weights.embed.numpy(), axis=1)[1:]
     assert_close(row["gini_W_E"], oracles.gini(norms))
 
 
