@@ -198,7 +198,7 @@ def test_the_planted_circuit_needs_its_frequencies_at_every_site():
             continue
         removed = ablate(model, freqs, at=at)
         assert removed.baseline_accuracy == 1.0
-        assert removed.accuracy < 0.5, at
+        assert removed.accuracy < 0.6, at  # what turns with |cos w(a-b)/2| stays where only the sum goes
         assert removed.loss > 100 * removed.baseline_loss, at
         if at in FROM_MLP_POST:
             assert ablate(model, freqs, at=at, keep=True).accuracy == 1.0, at
