@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fourier_circuits.ablation import Ablation as Ablation
     from fourier_circuits.ablation import ablate as ablate
-    from fourier_circuits.dynamics import progress_measures as progress_measures
     from fourier_circuits.analysis.progress import phases as phases
+    from fourier_circuits.dynamics import progress_measures as progress_measures
     from fourier_circuits.fourier.basis import fourier_basis as fourier_basis
     from fourier_circuits.identification import key_frequencies as key_frequencies
     from fourier_circuits.model.config import ModelConfig as ModelConfig

@@ -78,7 +78,7 @@ class Ablation:
 
     def to_frame(self) -> pd.DataFrame:
         """One row; with `each=True` one row per frequency."""
-        return pd.DataFrame([ablation._row() for ablation in self.each or (self,)])
+        return pd.DataFrame([ablation._row() for ablation in (self.each if self.each else [self])])
 
     def to_dict(self) -> dict[str, object]:
         """The joint ablation for JSON; with `each=True` the single ones under `each`."""
@@ -87,7 +87,7 @@ class Ablation:
 
     def _row(self) -> dict[str, object]:
         row: dict[str, object] = {
-            "freqs": list(self.freqs) if len(self.freqs) > 1 else self.freqs[0],
+            "freqs": self.freqs[0] if len(self.freqs) == 1 else list(self.freqs),
             "at": self.at,
             "keep": self.keep,
             "directions": self.directions,

@@ -35,8 +35,7 @@ class Anatomy:
             "p": self.p,
             "key_frequencies": list(self.key),
             "by_rule": {
-                rule: {"frequencies": list(found), "criterion": found.criterion}
-                for rule, found in self.by_rule.items()
+                rule: {"frequencies": list(found), "criterion": found.criterion} for rule, found in self.by_rule.items()
             },
             "evidence": self.key.evidence.loc[list(self.key)].reset_index().to_dict(orient="records"),
             "neurons": {

@@ -58,8 +58,7 @@ class Activations:
         for name, grid in grids.items():
             if grid.dtype != torch.float64 or tuple(grid.shape[:2]) != (p, p):
                 raise ValueError(
-                    f"{name} must be a float64 grid of ({p}, {p}) pairs, "
-                    f"got {grid.dtype} of shape {tuple(grid.shape)}"
+                    f"{name} must be a float64 grid of ({p}, {p}) pairs, got {grid.dtype} of shape {tuple(grid.shape)}"
                 )
         widths = {name: grid.shape[2] for name, grid in self.writes.items()}
         if len(set(widths.values())) > 1:

@@ -121,7 +121,7 @@ def train(
     learning_rate: Annotated[Optional[float], typer.Option(help="AdamW's.")] = None,
     layers: Annotated[Optional[int], typer.Option(help="Transformer blocks.")] = None,
     engine: Annotated[str, typer.Option(help="factored (exact and fast), plain, or auto.")] = "auto",
-    until: Annotated[str, typer.Option(help="finished, or grokked to stop when the test loss is below 1e-6.")] = "finished",
+    until: Annotated[str, typer.Option(help="finished, or grokked: stop at a test loss below 1e-6.")] = "finished",
     checkpoint_every: Annotated[int, typer.Option(help="Keep the weights of every so many epochs.")] = 100,
     keep: Annotated[int, typer.Option(help="After measuring, keep so many telling checkpoints; 0 keeps all.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -159,7 +159,9 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"stopped and saved; go on with: fourier-circuits train --out {run.path} --resume", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{last.stopped} at epoch {last.epoch}: train loss {last.train_loss:.3g}, test loss {last.test_loss:.3g}")
+    typer.echo(
+        f"{last.stopped} at epoch {last.epoch}: train loss {last.train_loss:.3g}, test loss {last.test_loss:.3g}"
+    )
     _measure(run, keep)
 
 
@@ -186,7 +188,7 @@ def _measure(run: "Run", keep: int) -> None:
     measures = progress_measures(run, freqs=found)
     run.save_measures(measures.frame)
     if keep:
-        run.keep_checkpoints(telling_epochs(measures.frame, keep))
+        run.thin(telling_epochs(measures.frame, keep))
     typer.echo(f"key frequencies {', '.join(map(str, found))}; {phases(measures)}; measures in {run.path}/measures.csv")
 
 
@@ -260,7 +262,9 @@ def _print_reproduction(result: "Reproduction") -> None:
     for claim in result.claims:
         colour = "green" if claim.verdict == "holds" else "red"
         sentence = f"{claim.printed.sentence} [dim]{claim.printed.where}[/dim]"
-        table.add_row(claim.id, sentence, claim.printed.printed, claim.ours.text, f"[{colour}]{claim.verdict}[/{colour}]")
+        table.add_row(
+            claim.id, sentence, claim.printed.printed, claim.ours.text, f"[{colour}]{claim.verdict}[/{colour}]"
+        )
     out.print(table)
     holding = sum(claim.verdict == "holds" for claim in result.claims)
     typer.echo(

@@ -54,7 +54,7 @@ def progress_measures(
 
 
 def telling_epochs(frame: pd.DataFrame, count: int) -> list[int]:
-    """So many epochs of a table of measures, spaced evenly along the curves instead of along time.
+    """At most so many epochs of a table of measures, spaced evenly along the curves more than along time.
 
     The curves (log losses, log squared weights, accuracies) are scaled to a range of 1 each; the first and the last
     epoch are always among them. Between two neighbours equally much happens.
@@ -64,9 +64,14 @@ def telling_epochs(frame: pd.DataFrame, count: int) -> list[int]:
     spread = np.ptp(curves, axis=0)
     curves = curves[:, spread > 0] / spread[spread > 0]
     path = np.concatenate([[0.0], np.abs(np.diff(curves, axis=0)).sum(axis=1).cumsum()])
-    path += np.linspace(0, 0.2 * path[-1], len(path))
-    wanted = np.linspace(0, path[-1], count)
-    return sorted({int(frame.index[np.abs(path - at).argmin()]) for at in wanted})
+    path += np.linspace(0, 0.4 * path[-1], len(path))
+    chosen: list[int] = []
+    for spaced in range(2, 3 * count):
+        finer = sorted({int(frame.index[np.abs(path - at).argmin()]) for at in np.linspace(0, path[-1], spaced)})
+        if len(finer) > count:
+            break
+        chosen = finer
+    return chosen
 
 
 def _rows(

@@ -122,7 +122,7 @@ PAPER: dict[str, PrintedClaim] = {
         "The neurons fall into one cluster per key frequency.",
         "44, 93, 145, 87, 64 for frequencies 14, 35, 41, 42, 52; 79 in none (44 and 433 printed, the rest elsewhere)",
         "neurons over 85% by their best frequency",
-        "the clusters' frequencies are the key frequencies, or among them are all of these",
+        "every key frequency has a cluster",
         "clusters per key frequency",
     ),
     "Q13": PrintedClaim(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fourier_circuits.ablation import ablate
 from fourier_circuits.analysis.circuit import (
     cosine_fit,
     head_fits,
@@ -28,7 +29,6 @@ from fourier_circuits.analysis.circuit import (
 from fourier_circuits.analysis.frequencies import (
     KeyFrequencies,
     NeuronFrequencies,
-    component_norms,
     key_by_spectrum,
     neuron_frequencies,
     power_shares,
@@ -36,7 +36,6 @@ from fourier_circuits.analysis.frequencies import (
 from fourier_circuits.analysis.losses import accuracy, excluded_loss_each, full_loss, restricted_loss
 from fourier_circuits.analysis.progress import Phases, ProgressMeasures, phases
 from fourier_circuits.arrays import Activations, Weights
-from fourier_circuits.ablation import ablate
 from fourier_circuits.dynamics import progress_measures
 from fourier_circuits.fourier.basis import fourier_basis
 from fourier_circuits.fourier.grid import transform
@@ -66,7 +65,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """"holds" or "differs", by `printed.holds_if`."""
+        """ "holds" or "differs", by `printed.holds_if`."""
         return "holds" if self.ours.holds else "differs"
 
 
@@ -181,7 +180,9 @@ class _Subject:
             return progress_measures(self.run, freqs=self.freqs)
         wanted = {f"excluded_{k}_loss" for k in self.freqs}
         have = {name for name in stored.columns if name.removeprefix("excluded_").removesuffix("_loss").isdecimal()}
-        return ProgressMeasures(stored, tuple(self.freqs)) if wanted == have else progress_measures(self.run, freqs=self.freqs)
+        if wanted != have:
+            return progress_measures(self.run, freqs=self.freqs)
+        return ProgressMeasures(stored, tuple(self.freqs))
 
     @cached_property
     def read_off(self) -> torch.Tensor:
@@ -200,7 +201,9 @@ class _Subject:
         return self.loss_of(edited_logits(self.model, self.task, edits).logits)
 
     def change(self, loss: float) -> str:
-        return f"{self.loss:.3g} -> {loss:.3g} ({loss / self.loss - 1:+.0%})"
+        """From the full loss to this one, in per cent or, where it is more than doubled, as a factor."""
+        ratio = loss / self.loss
+        return f"{self.loss:.3g} -> {loss:.3g} ({f'{ratio - 1:+.0%}' if ratio < 2 else f'{ratio:.3g} times'})"
 
 
 _MEASURE: dict[str, Callable[[_Subject], Measured]] = {}
@@ -232,7 +235,7 @@ def _epoch(epoch: int | None) -> str:
 def _grokking(s: _Subject) -> Measured:
     logged = s.run.losses().dropna(subset=["test_accuracy"])
     train, test = (_first(logged, logged[f"{n}_accuracy"] >= at) for n, at in (("train", 1.0), ("test", 0.99)))
-    text = f"train accuracy 100% at epoch {_epoch(train)}, test accuracy 99% at {_epoch(test)} (seed {s.run.config.seed})"
+    text = f"train accuracy 100% at epoch {_epoch(train)}, test accuracy 99% at {_epoch(test)}"
     return Measured(text, {"train": train, "test": test}, train is not None and test is not None and test >= 10 * train)
 
 
@@ -381,7 +384,8 @@ def _blocks_only(s: _Subject) -> Measured:
 
 @_measures("Q20")
 def _slogan(s: _Subject) -> Measured:
-    without, only = (ablate(s.model, s.freqs, keep=keep, train=s.run.train_pairs, task=s.task) for keep in (False, True))
+    options = {"train": s.run.train_pairs, "task": s.task}
+    without, only = ablate(s.model, s.freqs, **options), ablate(s.model, s.freqs, keep=True, **options)
     text = f"full {s.loss:.3g}; without them {without.loss:.3g}; with nothing else {only.loss:.3g}"
     for name, w, o in (("train", without.train, only.train), ("test", without.test, only.test)):
         if w is not None and o is not None:
@@ -478,7 +482,8 @@ def _lead(s: _Subject) -> Measured:
     frame = s.measures.frame
     below = {name: _settles_below(frame, f"{name}_loss") for name in ("restricted", "test")}
     excluded = frame["excluded_loss"].to_numpy()
-    least = int(excluded[frame["train_loss"].to_numpy() < 0.1].argmin() + np.argmax(frame["train_loss"].to_numpy() < 0.1))
+    fitted = int(np.argmax(frame["train_loss"].to_numpy() < 0.1))
+    least = fitted + int(excluded[fitted:].argmin())
     after = np.arange(len(excluded)) > least
     rises = _first(frame, after & (excluded > 10 * excluded[least]))
     epochs = {"restricted": below["restricted"], "excluded": rises, "test": below["test"]}

@@ -66,7 +66,9 @@ def planted_logits(
 def polynomial_neuron(p: int, k: int, seed: int = 0) -> Tensor:
     """A constant plus a random mixture of the whole block of k: (p, p)."""
     x = torch.arange(p).double()
-    own = torch.stack([torch.ones(p, dtype=torch.float64), torch.cos(2 * pi * k * x / p), torch.sin(2 * pi * k * x / p)])
+    own = torch.stack(
+        [torch.ones(p, dtype=torch.float64), torch.cos(2 * pi * k * x / p), torch.sin(2 * pi * k * x / p)]
+    )
     if 2 * k == p:
         own = own[:2]
     mix = torch.randn(len(own), len(own), generator=generator(seed), dtype=torch.float64)
@@ -85,7 +87,9 @@ def planted_neurons(p: int, counts: Mapping[int, int], kind: str = "polynomial",
     for k, count in counts.items():
         for i in range(count):
             phase = 2 * pi * (i + 0.3) / count
-            neurons.append(polynomial_neuron(p, k, seed=100 * k + i) if kind == "polynomial" else relu_neuron(p, k, phase))
+            neurons.append(
+                polynomial_neuron(p, k, seed=100 * k + i) if kind == "polynomial" else relu_neuron(p, k, phase)
+            )
     neurons += [torch.full((p, p), 2.0, dtype=torch.float64)] * silent
     return torch.stack(neurons, dim=-1)
 
@@ -99,7 +103,9 @@ def mixed_neuron(p: int, k: int, other: int) -> Tensor:
 # ------------------------------------------------------------------------------------------- a model built by hand
 
 
-def circuit_config(p: int = 13, freqs: Iterable[int] = (2, 5, 6), phases: int = 15, answers_only: bool = False) -> ModelConfig:
+def circuit_config(
+    p: int = 13, freqs: Iterable[int] = (2, 5, 6), phases: int = 15, answers_only: bool = False
+) -> ModelConfig:
     """The sizes of `circuit_state`: four stream coordinates, one head and `phases` neurons for each frequency."""
     n = len(tuple(freqs))
     return ModelConfig(
@@ -128,7 +134,11 @@ def circuit_state(
     f = 2 * pi * torch.arange(phases).double() / phases
     scale = gain * (3 / 2) * 3 * pi / phases
     for i, k in enumerate(ks):
-        read, write, neurons = slice(2 * i, 2 * i + 2), slice(2 * (len(ks) + i), 2 * (len(ks) + i) + 2), slice(phases * i, phases * (i + 1))
+        read, write, neurons = (
+            slice(2 * i, 2 * i + 2),
+            slice(2 * (len(ks) + i), 2 * (len(ks) + i) + 2),
+            slice(phases * i, phases * (i + 1)),
+        )
         wave = torch.stack([torch.cos(2 * pi * k * x / p), torch.sin(2 * pi * k * x / p)], dim=1)
         state["embed.W_E"][:p, read] = wave
         state["blocks.0.attn.W_V"][i, read] = torch.eye(2, dtype=torch.float64)
@@ -139,7 +149,13 @@ def circuit_state(
     return state
 
 
-def circuit_model(p: int = 13, freqs: Iterable[int] = (2, 5, 6), phases: int = 15, answers_only: bool = False, dtype: torch.dtype = torch.float64):
+def circuit_model(
+    p: int = 13,
+    freqs: Iterable[int] = (2, 5, 6),
+    phases: int = 15,
+    answers_only: bool = False,
+    dtype: torch.dtype = torch.float64,
+):
     """`circuit_state` as a `HookedTransformer`."""
     ks = tuple(freqs)
     config = circuit_config(p, ks, phases, answers_only)

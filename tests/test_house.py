@@ -159,7 +159,13 @@ def test_a_right_arrow_is_not_found(module, source):
 
 @pytest.mark.parametrize(
     "source",
-    ["def f(x):\n    assert x", "from __future__ import annotations", "print(1)", "figure.show()", "def f(g):\n    g.a().show()"],
+    [
+        "def f(x):\n    assert x",
+        "from __future__ import annotations",
+        "print(1)",
+        "figure.show()",
+        "def f(g):\n    g.a().show()",
+    ],
 )
 def test_a_forbidden_thing_is_found(source):
     assert forbidden(source, is_cli=False)

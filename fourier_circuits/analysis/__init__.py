@@ -1,0 +1,1 @@
+"""Arithmetic on named arrays: what a network computes, measured. Knows torch only."""

@@ -52,11 +52,11 @@ def head_fits(attention: PatternGrid, position: int = 0) -> tuple[list[HeadFit],
         parts = (_antisymmetric_part(coefficients, basis, k) for k in basis.frequencies)
         k, power, amplitudes = max(parts, key=lambda part: part[1])
         total = variance(weight).item()
-        cos_sin = [*amplitudes, 0.0][:2]
+        alpha, beta = [*amplitudes, 0.0][:2]
         constant = weight.mean().item()
-        fits.append(HeadFit(k, *cos_sin, constant, power / total if total else 0.0))
+        fits.append(HeadFit(k, alpha, beta, constant, power / total if total else 0.0))
         angle = 2 * torch.pi * k * torch.arange(basis.p, dtype=torch.float64) / basis.p
-        wave = cos_sin[0] * torch.cos(angle) + cos_sin[1] * torch.sin(angle)
+        wave = alpha * torch.cos(angle) + beta * torch.sin(angle)
         to_a = constant + wave[:, None] - wave
         patterns.append(torch.stack([to_a, 1 - to_a, torch.zeros_like(to_a)], dim=-1))
     return fits, torch.stack(patterns, dim=2)
@@ -147,7 +147,9 @@ def on_directions(neurons: NeuronGrid, directions: Tensor) -> NeuronGrid:
     return neurons @ frame @ frame.T
 
 
-def with_neurons(logits: LogitGrid, neurons: NeuronGrid, instead: NeuronGrid, neuron_to_logit: NeuronLogitMap) -> LogitGrid:
+def with_neurons(
+    logits: LogitGrid, neurons: NeuronGrid, instead: NeuronGrid, neuron_to_logit: NeuronLogitMap
+) -> LogitGrid:
     """The logits had the neurons been others; everything else as it was (exact without LayerNorm)."""
     return logits + (instead - neurons) @ neuron_to_logit
 

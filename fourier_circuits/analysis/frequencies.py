@@ -9,7 +9,7 @@ Four rules find *key frequencies*; each is a function from its evidence (a numbe
 All of them find nothing in a network that has only memorised.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fourier_circuits.arrays import AnswerGrid, LogitGrid, NeuronGrid
 from fourier_circuits.analysis.losses import excluded_loss_each, full_loss
+from fourier_circuits.arrays import AnswerGrid, LogitGrid, NeuronGrid
 from fourier_circuits.fourier.basis import fourier_basis
 from fourier_circuits.fourier.grid import power_per_frequency, variance
 
@@ -39,7 +39,8 @@ class KeyFrequencies(tuple[int, ...]):
     """One row per frequency 1..p//2, what the rule looked at, and whether it is `key`."""
 
     def __new__(cls, rule: Rule, criterion: str, evidence: pd.DataFrame) -> "KeyFrequencies":
-        self = super().__new__(cls, (int(k) for k in evidence.index[evidence["key"]]))
+        """The frequencies that the evidence calls key."""
+        self = super().__new__(cls, (int(k) for k in evidence.index[evidence["key"].to_numpy()]))
         self.rule, self.criterion, self.evidence = rule, criterion, evidence
         return self
 
@@ -120,7 +121,8 @@ def key_by_neurons(neurons: NeuronGrid, share: float = NEURON_SHARE, at_least: f
         best_share=found.by_frequency.amax(dim=1).tolist() if found.by_frequency.shape[1] else [0.0] * len(ks),
     )
     evidence["key"] = evidence["neurons"] >= count
-    return KeyFrequencies("neurons", f"explains over {share:.0%} of the variance of at least {count} of {neurons.shape[2]} neurons", evidence)
+    criterion = f"explains over {share:.0%} of the variance of at least {count} of {neurons.shape[2]} neurons"
+    return KeyFrequencies("neurons", criterion, evidence)
 
 
 def key_by_spectrum(
@@ -157,7 +159,8 @@ def key_by_excluded_loss(logits: LogitGrid, answers: AnswerGrid, times: float = 
     losses = excluded_loss_each(logits, answers, fourier_basis(logits.shape[0]).frequencies)
     evidence = _table(excluded_loss=list(losses.values()), over_full=[loss / full for loss in losses.values()])
     evidence["key"] = evidence["over_full"] >= times
-    return KeyFrequencies("excluded_loss", f"its removal makes the loss over all pairs {times:g} times larger", evidence)
+    criterion = f"its removal makes the loss over all pairs {times:g} times larger"
+    return KeyFrequencies("excluded_loss", criterion, evidence)
 
 
 def _table(**columns: Iterable[float]) -> pd.DataFrame:

@@ -85,9 +85,7 @@ def excluded_loss_each(
 ) -> dict[int, float]:
     """The excluded loss of each frequency by itself."""
     ks = checked_frequencies(freqs, logits.shape[0])
-    return {
-        k: excluded_loss(logits, answers, [k], where=where, directions=directions) for k in ks
-    }
+    return {k: excluded_loss(logits, answers, [k], where=where, directions=directions) for k in ks}
 
 
 def cosine_cube(p: int, k: int) -> LogitGrid:

@@ -117,8 +117,9 @@ class Phases:
 
     criterion = (
         "memorisation ends where the excluded loss on the training pairs is least after the training loss first falls "
-        "below 0.1; circuit formation ends where the restricted loss over all pairs first falls below 0.01; cleanup ends "
-        "where the sum of squared weights comes within 5% of its last value for good, for at least a tenth of the run"
+        "below 0.1; circuit formation ends where the restricted loss over all pairs first falls below 0.01; cleanup "
+        "ends where the sum of squared weights comes within 5% of its last value for good, for at least a tenth of the "
+        "run"
     )
 
 

@@ -51,7 +51,9 @@ class ResidualTable:
         return grid @ self.unembed
 
 
-def residual_table(activations: Activations, weights: Weights, answers: AnswerGrid, clusters: Mapping[int, Tensor] | None = None) -> ResidualTable:
+def residual_table(
+    activations: Activations, weights: Weights, answers: AnswerGrid, clusters: Mapping[int, Tensor] | None = None
+) -> ResidualTable:
     """Split the final residual stream by component and frequency.
 
     Args:
@@ -85,10 +87,11 @@ def residual_table(activations: Activations, weights: Weights, answers: AnswerGr
         power[name] = _cells(coefficients.square().sum(dim=-1), basis)
     bias = (weights.logit_bias - weights.logit_bias.mean())[answers].mean().item()
     right["unembed bias"] = [bias] + [0.0] * (len(columns) - 1)
-    frames = [
-        pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("component") for rows in (right, power)
-    ]  # fmt: skip
-    return ResidualTable(*frames, writes, weights.unembed, weights.logit_bias)
+    right_logit, powers = (
+        pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("component")
+        for rows in (right, power)
+    )
+    return ResidualTable(right_logit, powers, writes, weights.unembed, weights.logit_bias)
 
 
 def _by_cluster(

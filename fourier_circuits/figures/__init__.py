@@ -1,0 +1,1 @@
+"""Drawings: one result in, one plotly figure out."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fourier_circuits.arrays import AnswerGrid, Directions, Grid, PairMask, Scalars
-from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
+from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies
 from fourier_circuits.fourier.grid import variance
 
 DirectionsName = str

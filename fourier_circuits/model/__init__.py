@@ -1,0 +1,1 @@
+"""The transformer: the only package that knows TransformerLens."""

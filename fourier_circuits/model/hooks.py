@@ -70,7 +70,9 @@ def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: 
         grid = site.take(activation, task)
         edited = edits[site.name](grid)
         if edited.shape != grid.shape:
-            raise ValueError(f"the edit at {site.name!r} must return shape {tuple(grid.shape)}, got {tuple(edited.shape)}")
+            raise ValueError(
+                f"the edit at {site.name!r} must return shape {tuple(grid.shape)}, got {tuple(edited.shape)}"
+            )
         norm = grid.norm().item()
         change[site.name] = (edited - grid).norm().item() / norm if norm else 0.0
         return site.put(activation, edited, task)

@@ -1,5 +1,7 @@
 """Building the transformer: the only constructor of a TransformerLens object in the package."""
 
+import warnings
+
 import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
@@ -39,7 +41,9 @@ def build_transformer(
         device="cpu",
         dtype=dtype,
     )
-    model = HookedTransformer(lens_config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
+        model = HookedTransformer(lens_config)
     buffers = {name: tensor for name, tensor in model.state_dict().items() if name.endswith((".mask", ".IGNORE"))}
     model.load_state_dict({**(state or initial_state(config, seed)), **buffers}, strict=True)
     for name, parameter in model.named_parameters():

@@ -69,6 +69,7 @@ class FactoredEngine:
         self.buffers, self.test_buffers = factored.Buffers(), factored.Buffers()
 
     def backward(self) -> Tensor:
+        """Losses; the gradients go into the stack."""
         tables = factored.tables(self.stack.weights, self.task)
         loss = factored.training_loss(tables, self.batch, self.buffers, self.loss_dtype)
         places = self.stack.gradients
@@ -78,6 +79,7 @@ class FactoredEngine:
 
     @torch.no_grad()
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses and accuracies."""
         batch = factored.Batch.of_pairs(self.task, list(masks), self.device)
         tables = factored.tables(self.stack.weights, self.task)
         logits = factored.forward(tables, batch, self.test_buffers).logits
@@ -105,6 +107,7 @@ class PlainEngine:
         return torch.nn.functional.cross_entropy(logits.to(dtype), answer), accuracy
 
     def backward(self) -> Tensor:
+        """Losses; the gradients go into the stack."""
         losses = []
         for run, (model, mask) in enumerate(zip(self.models, self.masks, strict=True)):
             loss, _ = self._loss(model, mask, self.loss_dtype)
@@ -117,6 +120,7 @@ class PlainEngine:
 
     @torch.no_grad()
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses and accuracies."""
         results = [self._loss(m, mask, torch.float64) for m, mask in zip(self.models, masks, strict=True)]
         losses, accuracies = zip(*results, strict=True)
         return torch.stack(losses), torch.stack(accuracies)

@@ -1,7 +1,7 @@
 """Writing a run while it trains, and going on with one that was cut off."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ _LOGGED = ("test_loss", "train_accuracy", "test_accuracy")
 
 def record(
     run: Run, checkpoints: Iterable[Checkpoint], checkpoint_every: int = 100, save_every: int = 500
-) -> Iterator[Checkpoint]:
+) -> Generator[Checkpoint]:
     """Write checkpoints to a run's folder as they pass by.
 
     The losses and what resuming needs are written every `save_every` epochs, and in any case when training ends, fails,

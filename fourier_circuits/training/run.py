@@ -4,7 +4,7 @@
     losses.csv                          epoch, train_loss (every epoch), test_loss and accuracies (logged epochs)
     measures.csv                        progress measures, once they have been taken
     checkpoints/epoch-000100.safetensors
-    resume/epoch-000500.safetensors     weights and AdamW's moments, the last two; gone when the run is finished
+    resume/epoch-000500.safetensors     weights and AdamW's moments, the last two
 
 Every file is written whole or not at all, and one process at a time may train in a folder.
 """
@@ -12,6 +12,7 @@ Every file is written whole or not at all, and one process at a time may train i
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -133,14 +134,18 @@ class Run:
         """The stored progress measures, indexed by epoch."""
         return self._table("measures.csv", "take them with `fourier-circuits measure`")
 
-    def keep_checkpoints(self, epochs: Collection[int]) -> None:
-        """Delete the checkpoints of all other epochs."""
+    def thin(self, epochs: Collection[int]) -> None:
+        """Keep the checkpoints of these epochs only, and nothing to resume from: a finished run to give away."""
         for epoch in set(self.epochs) - set(epochs):
             checkpoint_path(self.path, epoch).unlink()
+        shutil.rmtree(self.path / "resume", ignore_errors=True)
 
     def save_measures(self, frame: pd.DataFrame) -> None:
-        """Store progress measures."""
-        write_table(self.path / "measures.csv", frame)
+        """Store progress measures; rows already stored for other epochs stay, if they measure the same things."""
+        file = self.path / "measures.csv"
+        if file.is_file() and (stored := read_table(file)).columns.equals(frame.columns):
+            frame = pd.concat([stored.drop(index=frame.index, errors="ignore"), frame]).sort_index()
+        write_table(file, frame)
 
     def _table(self, name: str, advice: str) -> pd.DataFrame:
         if not (self.path / name).is_file():

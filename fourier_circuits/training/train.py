@@ -1,6 +1,6 @@
 """The training loop: configurations in, checkpoints out. It knows no disk and prints nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -99,9 +99,9 @@ class _Batch:
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "betas": betas, "rows": rows})
             row = rows.stop
         optimizer = torch.optim.AdamW(groups, eps=1e-8, fused=True)
-        for group in optimizer.param_groups if start else ():
+        for group in optimizer.param_groups if start else []:
             mean, square = (
-                torch.stack([c.moments[i] for c in start[group["rows"]]]).to(flat.device) for i in (0, 1)
+                torch.stack([c.moments[i] for c in (start or [])[group["rows"]]]).to(flat.device) for i in (0, 1)
             )  # fmt: skip
             state = {"step": torch.tensor(float(self.epoch)), "exp_avg": mean, "exp_avg_sq": square}
             optimizer.state[group["params"][0]] = state
@@ -160,7 +160,7 @@ def train_many(
     engine: EngineName = "auto",
     until: str = "finished",
     resume_from: Sequence[Checkpoint] | None = None,
-) -> Iterator[list[Checkpoint]]:
+) -> Generator[list[Checkpoint]]:
     """Train runs of one shape together; yields a checkpoint of each run still in the batch at every log point.
 
     A run leaves the batch with a checkpoint whose `stopped` says why; the others train on. Weights are those of
@@ -216,7 +216,7 @@ def train(
     engine: EngineName = "auto",
     until: str = "finished",
     resume_from: Checkpoint | None = None,
-) -> Iterator[Checkpoint]:
+) -> Generator[Checkpoint]:
     """Train one model; yields a checkpoint at epoch 0, every `config.log_every` epochs, and at the last.
 
     Arguments as in `train_many`.

@@ -18,7 +18,14 @@ def cases(draw):
     operation = draw(st.sampled_from(["add", "subtract"]))
     ks = draw(st.lists(st.integers(1, p // 2), min_size=1, unique=True))
     where = draw(st.sampled_from([None, random_mask(p, draw(st.integers(0, 9)))]))
-    return p, operation, ks, where, draw(st.sampled_from(["sum", "block"])), random_grid(p, p, seed=draw(st.integers(0, 99)))
+    return (
+        p,
+        operation,
+        ks,
+        where,
+        draw(st.sampled_from(["sum", "block"])),
+        random_grid(p, p, seed=draw(st.integers(0, 99))),
+    )
 
 
 def as_numpy(mask):
@@ -98,6 +105,8 @@ def test_over_no_pair_there_is_no_loss():
 @pytest.mark.parametrize("p", [5, 6])
 def test_cosine_cube(p):
     for k in range(1, p // 2 + 1):
-        expected = [[[math.cos(2 * math.pi * k * (a + b - c) / p) for c in range(p)] for b in range(p)] for a in range(p)]
+        expected = [
+            [[math.cos(2 * math.pi * k * (a + b - c) / p) for c in range(p)] for b in range(p)] for a in range(p)
+        ]
         assert_close(losses.cosine_cube(p, k), expected)
     assert_close(losses.cosine_cube(p, 1)[..., 0], angles(p, 1).cos())

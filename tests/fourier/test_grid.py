@@ -63,7 +63,9 @@ def test_shifting_a_changes_phases_not_powers(p, seed, shift):
 def test_variance_is_about_the_mean(p, seed):
     grid = random_grid(p, 3, seed=seed)
     assert_close(variance(grid), grid.numpy().var(axis=(0, 1)) * p**2)
-    assert_close(variance(grid + 7), variance(grid), relative=1e-9, because="the mean is subtracted from larger numbers")
+    assert_close(
+        variance(grid + 7), variance(grid), relative=1e-9, because="the mean is subtracted from larger numbers"
+    )
 
 
 def test_the_grid_given_is_not_changed():

@@ -26,11 +26,15 @@ def float_state(config=CONFIG, seed=0):
 def paper_state(seed=0):
     """The authors' model has no other biases than the MLP's."""
     own = ("b_in", "b_out")
-    return {n: t if ".b_" not in n or n.endswith(own) else torch.zeros_like(t) for n, t in float_state(seed=seed).items()}
+    return {
+        n: t if ".b_" not in n or n.endswith(own) else torch.zeros_like(t) for n, t in float_state(seed=seed).items()
+    }
 
 
 def authors(state):
-    return {name: torch.from_numpy(value).float() for name, value in oracles.to_authors_layout(numpy_state(state)).items()}
+    return {
+        name: torch.from_numpy(value).float() for name, value in oracles.to_authors_layout(numpy_state(state)).items()
+    }
 
 
 def assert_same_model(path, state, config=CONFIG, epoch=None):
@@ -109,7 +113,9 @@ def test_the_authors_layout_inside_what_they_saved(tmp_path):
     assert_same_model(tmp_path / "final.pth", state)
 
 
-@pytest.mark.parametrize("sizes", [{"n_heads": 1}, {"d_head": 10, "n_heads": 1}, {"d_mlp": 10}, {"n_heads": 5, "d_head": 2}])
+@pytest.mark.parametrize(
+    "sizes", [{"n_heads": 1}, {"d_head": 10, "n_heads": 1}, {"d_mlp": 10}, {"n_heads": 5, "d_head": 2}]
+)
 def test_the_authors_layout_when_sizes_coincide(tmp_path, sizes):
     """A square matrix has the same shape either way round: the layout must come from another one."""
     config = ModelConfig(**{**SIZES, **sizes})

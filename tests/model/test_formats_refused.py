@@ -227,7 +227,10 @@ def test_a_misshapen_tensor(tmp_path, name, layout):
     if name not in tensors:
         tensors[name] = torch.zeros(parameter_shapes(CONFIG)[name])
     shapes = {"stacked": tensors[name][None], "a scalar": tensors[name].flatten()[0]}
-    if name != "pos_embed.W_pos" and (name, layout) != ("embed.W_E", "ours"):  # else only a longer context or vocabulary
+    if name != "pos_embed.W_pos" and (name, layout) != (
+        "embed.W_E",
+        "ours",
+    ):  # else only a longer context or vocabulary
         shapes["doubled"] = torch.cat([tensors[name], tensors[name]])
     for wrong in shapes.values():
         torch.save({**tensors, name: wrong}, tmp_path / "m")

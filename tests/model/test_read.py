@@ -203,7 +203,9 @@ def test_a_task_of_ones_own():
 
 def activations(**changes):
     grid = torch.zeros(5, 5, 5, dtype=torch.float64)
-    return Activations(**{"logits": grid, "neurons": grid, "attention": grid[..., None], "writes": {"embed": grid}, **changes})
+    return Activations(
+        **{"logits": grid, "neurons": grid, "attention": grid[..., None], "writes": {"embed": grid}, **changes}
+    )
 
 
 def test_activations_refuse_what_does_not_fit():

@@ -96,14 +96,18 @@ def test_a_diverged_run_keeps_everything_until_then(tmp_path):
 def test_only_one_process_trains_in_a_folder(tmp_path):
     run = Run.create(tmp_path / "run", SMALL)
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"""
+        [
+            sys.executable,
+            "-c",
+            f"""
 from filelock import FileLock
 import time
 lock = FileLock({str(run.path / ".lock")!r})
 lock.acquire()
 print("held", flush=True)
 time.sleep(60)
-"""],
+""",
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -149,7 +153,7 @@ def test_missing_runs_checkpoints_and_tables_are_named(tmp_path):
         save_state(run.path / "checkpoints" / f"epoch-{epoch:06d}.safetensors", {}, SMALL.model)
     with pytest.raises(FileNotFoundError, match="no checkpoint at epoch 150; nearest are 100 and 200"):
         run.model(150)
-    run.keep_checkpoints([200])
+    run.thin([200])
     assert run.epochs == [200]
 
 
@@ -173,3 +177,15 @@ def test_config_json_has_every_hyper_parameter(tmp_path):
     stored = json.loads((run.path / "config.json").read_text())
     assert stored["run"]["betas"] == [0.9, 0.98] and stored["run"]["model"]["d_mlp"] == 32
     assert {"engine", "versions", "git_commit"} <= set(stored)
+
+
+def test_thinning_and_measuring_again_loses_no_measures(tmp_path):
+    run = trained(tmp_path / "run")
+    run.save_measures(pd.DataFrame({"x": [1.0, 2.0, 3.0]}, index=pd.Index([0, 20, 40], name="epoch")))
+    run.thin([40])
+    assert run.epochs == [40]
+    assert not (run.path / "resume").exists()
+    run.save_measures(pd.DataFrame({"x": [4.0]}, index=pd.Index([40], name="epoch")))
+    assert run.measures()["x"].tolist() == [1.0, 2.0, 4.0]
+    run.save_measures(pd.DataFrame({"y": [5.0]}, index=pd.Index([40], name="epoch")))
+    assert run.measures()["y"].tolist() == [5.0]
