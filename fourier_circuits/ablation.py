@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import torch
 
 from fourier_circuits.analysis.losses import accuracy, full_loss
 from fourier_circuits.arrays import AnswerGrid, LogitGrid, PairMask
@@ -161,8 +162,11 @@ def ablate(
     ks = checked_frequencies(freqs, task.p)
     chosen: DirectionsName = directions or ("sum" if site.sum_formed else "block")
     basis = fourier_basis(task.p)
-    if train is not None and tuple(train.shape) != (task.p, task.p):
-        raise ValueError(f"train must be a mask of shape ({task.p}, {task.p}), got {tuple(train.shape)}")
+    if train is not None and (tuple(train.shape) != (task.p, task.p) or train.dtype != torch.bool):
+        raise ValueError(
+            f"train must be a mask of shape ({task.p}, {task.p}), True for the training pairs, "
+            f"got {train.dtype} of shape {tuple(train.shape)}"
+        )
     in_block = default_layer(model, site, layer) if "{layer}" in site.hook_point else None
     precise = in_float64(model)
     baseline = edited_logits(precise, task, {}).logits

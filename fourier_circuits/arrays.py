@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 Grid = Float64[Tensor, "p p ..."]
@@ -30,8 +30,6 @@ Embedding = Float64[Tensor, "number model"]
 Unembedding = Float64[Tensor, "model answer"]
 NeuronLogitMap = Float64[Tensor, "neuron answer"]
 HeadValues = Float64[Tensor, "head number model"]
-Scalars = Float64[Tensor, " direction"]
-AnyFloats = Float[Tensor, "..."]
 Indices = Int64[Tensor, " index"]
 
 

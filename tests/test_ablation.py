@@ -276,7 +276,11 @@ def test_separate_tokens_for_the_second_summand():
         ({"freqs": [1.0]}, TypeError, "frequencies must be integers in 1..3 for p=7, got [1.0]"),
         ({"freqs": "14"}, TypeError, "frequencies must be integers in 1..3 for p=7, got ['1', '4']"),
         ({"directions": "diagonal"}, ValueError, "directions must be 'sum' or 'block', got 'diagonal'"),
-        ({"train": torch.ones(5, 5, dtype=torch.bool)}, ValueError, "train must be a mask of shape (7, 7), got (5, 5)"),
+        (
+            {"train": torch.ones(5, 5, dtype=torch.bool)},
+            ValueError,
+            "must be a mask of shape (7, 7), True for the training pairs, got torch.bool of shape (5, 5)",
+        ),
         ({"task": ModularAddition(11)}, ValueError, "the task (p=11: tokens up to 11"),
         ({"task": ModularAddition(5)}, ValueError, "the task (p=5: tokens up to 5"),
         ({"at": "mlp_post", "layer": 1}, ValueError, "site 'mlp_post': layer must lie in 0..0, got 1"),

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from fourier_circuits.ablation import ablate
-from fourier_circuits.paper import NOT_VERIFIED, PAPER
+from fourier_circuits.claims.printed import NOT_VERIFIED, PAPER
 from fourier_circuits.reproduction import Reproduction, reproduce
 from fourier_circuits.training.run import Run, bundled_run
 

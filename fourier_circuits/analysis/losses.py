@@ -11,6 +11,7 @@ arguments. *Source:* section 5.1 of the paper and the official `trig_loss`, whos
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import jaxtyped
 from torch import Tensor
 
 from fourier_circuits.arrays import AnswerGrid, LogitGrid, PairMask
@@ -24,6 +25,7 @@ def cross_entropy(logits: Tensor, answers: Tensor) -> float:
     return -log_p.gather(-1, answers[..., None]).mean().item()
 
 
+@jaxtyped(typechecker=None)
 def full_loss(logits: LogitGrid, answers: AnswerGrid, where: PairMask | None = None) -> float:
     """The model's loss over the pairs `where` (all, if None) and the answers' logits; NaN over no pair.
 
@@ -33,12 +35,14 @@ def full_loss(logits: LogitGrid, answers: AnswerGrid, where: PairMask | None = N
     return cross_entropy(logits, answers) if where is None else cross_entropy(logits[where], answers[where])
 
 
+@jaxtyped(typechecker=None)
 def accuracy(logits: LogitGrid, answers: AnswerGrid, where: PairMask | None = None) -> float:
     """The share of the pairs whose largest logit is the right answer's; NaN over no pair."""
     right = logits.argmax(dim=-1) == answers
     return (right if where is None else right[where]).double().mean().item()
 
 
+@jaxtyped(typechecker=None)
 def restricted_logits(
     logits: LogitGrid, answers: AnswerGrid, freqs: Iterable[int], directions: DirectionsName = "sum"
 ) -> LogitGrid:
@@ -47,6 +51,7 @@ def restricted_logits(
     return (constant_subspace(basis) + frequency_subspace(basis, freqs, directions, answers)).project(logits)
 
 
+@jaxtyped(typechecker=None)
 def restricted_loss(
     logits: LogitGrid,
     answers: AnswerGrid,
@@ -59,6 +64,7 @@ def restricted_loss(
     return full_loss(restricted_logits(logits, answers, freqs, directions), answers, where)
 
 
+@jaxtyped(typechecker=None)
 def excluded_loss(
     logits: LogitGrid,
     answers: AnswerGrid,
@@ -75,6 +81,7 @@ def excluded_loss(
     return cross_entropy(subspace.removed_at(logits, where), answers[where])
 
 
+@jaxtyped(typechecker=None)
 def excluded_loss_each(
     logits: LogitGrid,
     answers: AnswerGrid,

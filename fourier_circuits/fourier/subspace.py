@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fourier_circuits.arrays import AnswerGrid, Directions, Grid, PairMask, Scalars
+from fourier_circuits.arrays import AnswerGrid, Directions, Grid, PairMask
 from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies
 from fourier_circuits.fourier.grid import variance
 
@@ -41,13 +41,11 @@ class Subspace:
 
     def coefficients(self, grid: Grid) -> Tensor:
         """Inner products with the directions: (direction, ...)."""
-        p = grid.shape[0]
-        return (self.directions.flatten(1) @ grid.reshape(p * p, -1)).view(-1, *grid.shape[2:])
+        return torch.einsum("dab,ab...->d...", self.directions, grid)
 
     def project(self, grid: Grid) -> Grid:
         """The part of a grid that lies in the subspace."""
-        coefficients = self.coefficients(grid)
-        return (self.directions.flatten(1).T @ coefficients.flatten(1)).view(grid.shape)
+        return torch.einsum("dab,d...->ab...", self.directions, self.coefficients(grid))
 
     def remove(self, grid: Grid) -> Grid:
         """The rest: `grid - project(grid)`."""
@@ -55,8 +53,7 @@ class Subspace:
 
     def removed_at(self, grid: Grid, where: PairMask) -> Tensor:
         """`remove(grid)[where]`, computed at those pairs alone: (pair, ...)."""
-        coefficients = self.coefficients(grid)
-        return grid[where] - (self.directions[:, where].T @ coefficients.flatten(1)).view(-1, *grid.shape[2:])
+        return grid[where] - torch.einsum("dn,d...->n...", self.directions[:, where], self.coefficients(grid))
 
     def __add__(self, other: "Subspace") -> "Subspace":
         """The span of both; they must be orthogonal."""
@@ -77,6 +74,7 @@ def sum_subspace(basis: FourierBasis, freqs: Iterable[int], answers: AnswerGrid 
     With `answers`, the task's right answers, they are cos and sin of w_k answer(a, b): the same for addition, and what
     takes its place for subtraction and its like (every answer equally often).
 
+    >>> from fourier_circuits.fourier.basis import fourier_basis
     >>> len(sum_subspace(fourier_basis(5), [1, 2])), len(sum_subspace(fourier_basis(4), [2]))
     (4, 1)
     """
@@ -92,6 +90,7 @@ def sum_subspace(basis: FourierBasis, freqs: Iterable[int], answers: AnswerGrid 
 def block_subspace(basis: FourierBasis, freqs: Iterable[int]) -> Subspace:
     """The blocks of the given frequencies: 8 directions each, 3 where k = p / 2.
 
+    >>> from fourier_circuits.fourier.basis import fourier_basis
     >>> len(block_subspace(fourier_basis(5), [1])), len(block_subspace(fourier_basis(4), [2]))
     (8, 3)
     """
@@ -115,11 +114,12 @@ def frequency_subspace(
     return block_subspace(basis, freqs) if directions == "block" else sum_subspace(basis, freqs, answers)
 
 
-def fraction_of_variance_explained(grid: Grid, by: Subspace) -> Scalars:
+def fraction_of_variance_explained(grid: Grid, by: Subspace) -> Tensor:
     """The share of a grid's variance over (a, b) that lies in a subspace, for each trailing index; 0 of no variance.
 
     FVE = ||P(g - mean)||^2 / ||g - mean||^2.
 
+    >>> from fourier_circuits.fourier.basis import fourier_basis
     >>> grid = sum_subspace(fourier_basis(5), [2]).directions[0]
     >>> fraction_of_variance_explained(grid[..., None], sum_subspace(fourier_basis(5), [2])).round(decimals=9).tolist()
     [1.0]

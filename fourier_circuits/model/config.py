@@ -39,6 +39,10 @@ class ModelConfig:
                 raise ValueError(f"{f.name} must be a positive integer, got {value!r}")
         if self.p < 3:
             raise ValueError(f"p must be at least 3 (no frequency exists below), got {self.p}")
+        if self.d_vocab < self.p:
+            raise ValueError(f"d_vocab must hold p={self.p} numbers, got {self.d_vocab} tokens")
+        if self.d_vocab_out < self.p:
+            raise ValueError(f"d_vocab_out must hold p={self.p} answers, got {self.d_vocab_out} logits")
         if self.act_fn not in ("relu", "gelu", "silu"):
             raise ValueError(f"act_fn must be 'relu', 'gelu' or 'silu', got {self.act_fn!r}")
 

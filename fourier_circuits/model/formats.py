@@ -11,10 +11,10 @@ Nothing is ever unpickled but tensors and plain values (`weights_only=True`).
 
 import json
 import os
-import pickle
 import re
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fourier_circuits.model.config import ModelConfig
-from fourier_circuits.model.state import State, parameter_shapes
+from fourier_circuits.model.state import State, parameter_shapes, short_name
 from fourier_circuits.model.transformer import build_transformer
 
 _BUFFERS = (".mask", ".IGNORE", ".causal_mask")
@@ -52,7 +52,12 @@ def load_state(path: str | os.PathLike[str], epoch: int | None = None) -> tuple[
         path, epoch = checkpoint_at(path, epoch), None
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {str(path)!r}: give a run directory or a checkpoint file")
-    raw, config = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path, epoch), None)
+    if _is_safetensors(path):
+        if epoch is not None:
+            raise ValueError(f"{str(path)!r} holds a single state: leave epoch out")
+        raw, config = _read_safetensors(path)
+    else:
+        raw, config = _read_torch(path, epoch), None
     try:
         return to_state(raw, config)
     except ValueError as error:
@@ -126,7 +131,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = ModelConfig.from_dict(json.loads(metadata["config"])) if "config" in metadata else None
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} is not a whole safetensors checkpoint: {error}") from None
     return tensors, config
 
@@ -135,27 +140,31 @@ def _read_torch(path: Path, epoch: int | None) -> dict[str, Tensor]:
     if path.stat().st_size == 0:
         raise ValueError(f"{str(path)!r} is empty: expected a checkpoint")
     try:
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "weights_only" in str(error).lower():
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            loaded = torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever bytes that are no checkpoint make torch raise
+        if "Unsupported" in str(error):
             raise ValueError(
                 f"{str(path)!r} was refused: besides tensors it carries objects that would have to run code to load; "
                 "save its state dict alone and load that"
             ) from None
-        raise ValueError(f"{str(path)!r} is not a checkpoint: torch cannot read it") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).split("\n")[0][:200] or type(error).__name__
         raise ValueError(f"{str(path)!r} is not a whole checkpoint: {reason}") from None
     return _one_state(loaded, path, epoch)
 
 
 def _one_state(loaded: Any, path: Path, epoch: int | None) -> dict[str, Tensor]:
     """The state dict inside what a `.pth` holds."""
-    if isinstance(loaded, Mapping) and "state_dicts" in loaded and "epochs" in loaded:
-        epochs, states = list(loaded["epochs"]), loaded["state_dicts"]
+    if isinstance(loaded, Mapping) and {"state_dicts", "epochs"} <= set(loaded):
+        states, epochs = loaded["state_dicts"], loaded["epochs"]
+        epochs = epochs.tolist() if torch.is_tensor(epochs) else epochs
+        if not isinstance(states, list) or not isinstance(epochs, Iterable) or len(states) != len(list(epochs)):
+            raise ValueError(f"{str(path)!r}: 'state_dicts' and 'epochs' must be lists of equal length")
+        if not states:
+            raise ValueError(f"{str(path)!r} holds no state: its 'state_dicts' are empty")
         if epoch is not None and epoch not in epochs:
-            raise FileNotFoundError(f"{str(path)!r} has no state at epoch {epoch}; {_nearest(epochs, epoch)}")
-        loaded = states[-1 if epoch is None else epochs.index(epoch)]
+            raise FileNotFoundError(f"{str(path)!r} has no state at epoch {epoch}; {_nearest(list(epochs), epoch)}")
+        loaded = states[-1 if epoch is None else list(epochs).index(epoch)]
     elif epoch is not None:
         raise ValueError(f"{str(path)!r} holds a single state: leave epoch out")
     elif isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
@@ -165,58 +174,71 @@ def _one_state(loaded: Any, path: Path, epoch: int | None) -> dict[str, Tensor]:
             f"{str(path)!r} holds no state dict: expected tensors by name, a 'model' entry, "
             "or 'state_dicts' with 'epochs'"
         )
-    return dict(loaded)
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+_AXES = {"W_E": 2, "W_pos": 2, "W_Q": 3, "W_K": 3, "W_V": 3, "W_in": 2, "W_out": 2, "W_U": 2}
+_NEEDED = ("embed.W_E", "pos_embed.W_pos", *(f"blocks.0.attn.W_{kind}" for kind in "QKVO"), "unembed.W_U")
 
 
 def to_state(raw: Mapping[str, Tensor], config: ModelConfig | None = None) -> tuple[State, ModelConfig]:
     """Named tensors in any known layout -> ours, checked: every parameter there, of its shape, finite.
 
+    The authors' layout has its matrices the other way round and the heads of W_O side by side. Their attention-only
+    model (`attn_blocks.i`) adds every block's input twice: x becomes 2x + attn(x). The same function without that:
+    W_Q, W_K, W_V of block i times 2^i, its W_O divided by 2^(i+1), W_U times 2^(blocks).
+
     Raises:
         ValueError: an unknown layout; a missing, extra or misshapen tensor; NaN or infinity.
     """
-    tensors = {name: tensor for name, tensor in raw.items() if not name.endswith(_BUFFERS)}
-    needed = [name for name in ("embed.W_E", "pos_embed.W_pos", "unembed.W_U") if name not in tensors]
-    if needed:
-        raise ValueError(f"missing tensors {needed}; found {sorted(tensors)[:6]}")
-    out = next((t for name, t in tensors.items() if name.endswith("attn.W_O")), None)
-    if out is None:
-        raise ValueError("missing tensors ['blocks.0.attn.W_O']: this is no transformer")
-    if out.ndim == 2:
-        tensors = _from_authors(tensors)
+    doubled = sum(name.startswith("attn_blocks.") and name.endswith("W_Q") for name in raw)
+    tensors = {
+        re.sub("^attn_blocks", "blocks", name): tensor for name, tensor in raw.items() if not name.endswith(_BUFFERS)
+    }
+    if missing := [name for name in _NEEDED if name not in tensors]:
+        raise ValueError(f"missing tensors {missing}; found {sorted(tensors)[:6]}")
+    for name, tensor in tensors.items():
+        axes = _AXES.get(short_name(name), tensor.ndim)
+        if tensor.ndim != axes:
+            raise ValueError(f"{name} must have {axes} axes, got shape {tuple(tensor.shape)}")
+    theirs = tensors["blocks.0.attn.W_O"].ndim == 2
     if config is None:
-        config = _config_from_shapes(tensors)
+        config = _config_from_shapes(tensors, theirs)
     shapes = parameter_shapes(config)
-    for name, shape in shapes.items():
-        if name not in tensors and ".b_" in name:
-            tensors[name] = torch.zeros(shape)
-    if missing := sorted(set(shapes) - set(tensors)):
+    if missing := [name for name in shapes if name not in tensors and ".b_" not in name]:
         raise ValueError(f"missing tensors {missing}")
     if extra := sorted(set(tensors) - set(shapes)):
         raise ValueError(f"unexpected tensors {extra}")
+    state: State = {}
     for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensors[name].shape)}")
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinite weights")
-    return {name: tensors[name].float().contiguous() for name in shapes}, config
+        tensor = tensors.get(name, torch.zeros(shape))
+        expected = _their_shape(name, shape) if theirs else shape
+        if tuple(tensor.shape) != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
+        ours = _from_theirs(name, tensor, shape) if theirs else tensor
+        state[name] = (ours.float() * _undoubled(name, doubled)).contiguous()
+        if not state[name].isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinite weights, or some too large for float32")
+    return state, config
 
 
-def _config_from_shapes(tensors: Mapping[str, Tensor]) -> ModelConfig:
-    blocks = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
-    try:
-        d_vocab, d_model = tensors["embed.W_E"].shape
-        n_heads, _, d_head = tensors["blocks.0.attn.W_Q"].shape
-        n_ctx = tensors["pos_embed.W_pos"].shape[0]
-        d_vocab_out = tensors["unembed.W_U"].shape[1]
-    except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"its tensors have neither HookedTransformer's shapes nor the authors' ({error})") from None
-    w_in = tensors.get("blocks.0.mlp.W_in")
+def _config_from_shapes(tensors: Mapping[str, Tensor], theirs: bool) -> ModelConfig:
+    n_ctx, d_model = tensors["pos_embed.W_pos"].shape
+    d_vocab = tensors["embed.W_E"].shape[1 if theirs else 0]
+    d_vocab_out = tensors["unembed.W_U"].shape[1]
+    n_heads = tensors["blocks.0.attn.W_Q"].shape[0]
+    d_mlp = 0
+    if any(".mlp." in name for name in tensors):
+        if "blocks.0.mlp.W_in" not in tensors:
+            raise ValueError("missing tensors ['blocks.0.mlp.W_in']")
+        d_mlp = tensors["blocks.0.mlp.W_in"].shape[0 if theirs else 1]
+    blocks = [int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))]
     return ModelConfig(
-        p=max(d_vocab - 1, 3),
+        p=max(min(d_vocab - 1, d_vocab_out), 3),
         d_model=d_model,
         n_heads=n_heads,
-        d_head=d_head,
-        d_mlp=0 if w_in is None else w_in.shape[-1],
+        d_head=tensors["blocks.0.attn.W_Q"].shape[1 if theirs else 2],
+        d_mlp=d_mlp,
         n_layers=max(blocks) + 1,
         n_ctx=n_ctx,
         d_vocab=d_vocab,
@@ -224,26 +246,30 @@ def _config_from_shapes(tensors: Mapping[str, Tensor]) -> ModelConfig:
     )
 
 
-def _from_authors(tensors: Mapping[str, Tensor]) -> State:
-    """The authors' layout: matrices the other way round, the heads of W_O side by side.
+def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    kind = short_name(name)
+    if kind in ("W_Q", "W_K", "W_V"):
+        return (shape[0], shape[2], shape[1])
+    if kind == "W_O":
+        return (shape[2], shape[0] * shape[1])
+    return shape[::-1] if kind in ("W_E", "W_in", "W_out") else shape
 
-    Their attention-only model (`attn_blocks.i`) adds every block's input twice: x becomes 2x + attn(x). The same
-    function without it: W_Q, W_K, W_V of block i times 2^i, its W_O divided by 2^(i+1), W_U times 2^(blocks).
-    """
-    heads = next(t.shape[0] for name, t in tensors.items() if name.endswith("W_Q"))
-    doubled = sum(name.startswith("attn_blocks.") and name.endswith("W_Q") for name in tensors)
-    state: State = {}
-    for name, tensor in tensors.items():
-        ours = name.removeprefix("attn_") if name.startswith("attn_blocks.") else name
-        block = int(match[1]) if doubled and (match := re.match(r"blocks\.(\d+)\.", ours)) else 0
-        kind = name.rsplit(".", 1)[-1]
-        if kind in ("W_Q", "W_K", "W_V"):
-            state[ours] = tensor.transpose(-1, -2) * 2.0**block
-        elif kind == "W_O":
-            scale = 0.5 ** (block + 1) if doubled else 1.0
-            state[ours] = tensor.T.reshape(heads, -1, tensor.shape[0]) * scale
-        elif kind in ("W_E", "W_in", "W_out"):
-            state[ours] = tensor.T
-        else:
-            state[ours] = tensor * 2.0**doubled if kind == "W_U" else tensor
-    return state
+
+def _from_theirs(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    kind = short_name(name)
+    if kind in ("W_Q", "W_K", "W_V", "W_E", "W_in", "W_out"):
+        return tensor.transpose(-1, -2)
+    return tensor.T.reshape(shape) if kind == "W_O" else tensor
+
+
+def _undoubled(name: str, blocks: int) -> float:
+    """The factor that stands for adding every block's input twice, in a model of so many such blocks."""
+    kind = short_name(name)
+    match = re.match(r"blocks\.(\d+)\.", name)
+    if not blocks or kind == "W_E":
+        return 1.0
+    if kind == "W_U":
+        return 2.0**blocks
+    if match and kind in ("W_Q", "W_K", "W_V"):
+        return 2.0 ** int(match[1])
+    return 0.5 ** (int(match[1]) + 1) if match and kind == "W_O" else 1.0

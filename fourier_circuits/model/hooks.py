@@ -82,13 +82,18 @@ def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: 
 
     sites = [site_named(name) for name in edits]
     inside = [(s.hook_name(default_layer(model, s, layer)), hook_for(s)) for s in sites if s.hook_point]
-    output = model.run_with_hooks(task.flat_tokens(), fwd_hooks=inside)
+    try:
+        output = model.run_with_hooks(task.flat_tokens(), fwd_hooks=inside)
+    except KeyError as error:
+        if error.args[0] not in dict(inside):
+            raise
+        raise HookError(f"no edit at {', '.join(edits)}: this model has no hook point {error.args[0]!r}") from None
     for site in sites:
         if not site.hook_point:
             output = apply(site, output)
         if fired[site.name] != 1:
             raise HookError(
                 f"the hook at {site.name!r} ran {fired[site.name]} times instead of once: "
-                f"does this model have the hook point {site.hook_name(default_layer(model, site, layer))!r}?"
+                f"is {site.hook_name(default_layer(model, site, layer))!r} part of this model's forward pass?"
             )
     return EditedPass(logit_grid(output, task), fired, change)

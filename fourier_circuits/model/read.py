@@ -23,7 +23,7 @@ def config_of(model: Any) -> ModelConfig:
     """The sizes of a model, from its `cfg`."""
     cfg = model.cfg
     return ModelConfig(
-        p=max(cfg.d_vocab - 1, 3),
+        p=max(min(cfg.d_vocab - 1, cfg.d_vocab_out), 3),
         d_model=cfg.d_model,
         n_heads=cfg.n_heads,
         d_head=cfg.d_head,

@@ -52,6 +52,8 @@ class RunConfig:
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
         if self.loss_dtype not in ("float64", "float32"):
             raise ValueError(f"loss_dtype must be 'float64' or 'float32', got {self.loss_dtype!r}")
+        if int(self.train_fraction * self.model.p**2) < 1:
+            raise ValueError(f"train_fraction={self.train_fraction} of {self.model.p**2} pairs leaves none to train on")
         self.task()
 
     def task(self) -> ModularAddition:

@@ -1,4 +1,4 @@
-"""The checkpoints that the paper's authors published, against a naive forward pass and an independent program's numbers.
+"""The checkpoints that the paper's authors published, against a naive forward pass and an independent program.
 
 `*.expected.json` were computed elsewhere in float64 over all pairs; here, what losses, reading and `ablate` can give.
 """

@@ -178,7 +178,6 @@ def test_a_model_of_another_task_needs_it_said(sizes):
         ({}, ModularAddition(11)),
         ({}, ModularAddition(5)),
         ({}, ModularAddition(7, separate_operands=True)),
-        ({"d_vocab_out": 5}, ModularAddition(7)),
         ({"n_ctx": 2}, ModularAddition(7)),
     ],
 )

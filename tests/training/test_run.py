@@ -95,27 +95,20 @@ def test_a_diverged_run_keeps_everything_until_then(tmp_path):
 
 def test_only_one_process_trains_in_a_folder(tmp_path):
     run = Run.create(tmp_path / "run", SMALL)
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"""
+    code = f"""
 from filelock import FileLock
 import time
 lock = FileLock({str(run.path / ".lock")!r})
 lock.acquire()
 print("held", flush=True)
 time.sleep(60)
-""",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(RunLockedError, match="is being trained by another process"):
-        run.locked()
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunLockedError, match="is being trained by another process"):
+            run.locked()
+        os.kill(holder.pid, signal.SIGKILL)
     run.locked().release()
 
 
