@@ -10,7 +10,7 @@ from fourier_circuits.analysis.progress import ProgressMeasures, checkpoint_meas
 from fourier_circuits.arrays import PairMask
 from fourier_circuits.fourier.basis import checked_frequencies
 from fourier_circuits.identification import key_frequencies
-from fourier_circuits.model.read import read_activations, read_weights, task_of
+from fourier_circuits.model.read import read_logits, read_weights, task_of
 from fourier_circuits.task import GridTask
 from fourier_circuits.training.run import Run
 
@@ -80,5 +80,5 @@ def _rows(
     for epoch, model in checkpoints:
         known = task_of(model, task)
         checked_frequencies(freqs, known.p)
-        activations, weights = read_activations(model, known), read_weights(model, known)
-        yield epoch, checkpoint_measures(activations, weights, known.answers, freqs, train)
+        logits, weights = read_logits(model, known), read_weights(model, known)
+        yield epoch, checkpoint_measures(logits, weights, known.answers, freqs, train)

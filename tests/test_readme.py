@@ -28,15 +28,15 @@ def test_snippets_run(snippet, monkeypatch, tmp_path, capsys):
     exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_run(line, monkeypatch, tmp_path):
+def test_commands_run_in_their_order(monkeypatch, tmp_path):
     (tmp_path / "data").symlink_to(REPOSITORY / "data")
     monkeypatch.chdir(tmp_path)
-    arguments = shlex.split(line.split("#")[0])[1:]
-    if arguments[0] == "train" and "--p" not in arguments:
-        arguments += ["--epochs", "50"]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    for line in COMMANDS:
+        arguments = shlex.split(line)[1:]
+        if arguments[0] == "train":
+            arguments += ["--epochs", "50"]
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, (line, result.output)
 
 
 def test_make_targets_exist():

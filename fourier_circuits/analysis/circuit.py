@@ -173,21 +173,25 @@ def cosine_coefficients(logits: LogitGrid, answers: AnswerGrid) -> Tensor:
     """
     p = logits.shape[0]
     basis = fourier_basis(p)
-    by_turn = torch.zeros(p, dtype=logits.dtype).index_add_(0, _turns(answers).flatten(), logits.flatten())
+    by_turn = torch.zeros(p, dtype=logits.dtype).index_add_(0, _turns(answers, p).flatten(), logits.flatten())
     cosines = torch.stack([_cosine(p, k) for k in basis.frequencies])
     return (cosines @ by_turn) / (cosines.square().sum(dim=1) * p * p)
 
 
 def cosine_fit(logits: LogitGrid, answers: AnswerGrid, freqs: Iterable[int]) -> CosineFit:
     """Fit the logits by the cosines of `freqs`. *Source:* section 4.2 (95% explained, loss 4.7e-8)."""
-    p = logits.shape[0]
-    ks = checked_frequencies(freqs, p)
+    ks = checked_frequencies(freqs, logits.shape[0])
     alphas = cosine_coefficients(logits, answers)[[k - 1 for k in ks]]
-    wave = sum(alpha * _cosine(p, k) for alpha, k in zip(alphas, ks, strict=True))
-    fitted = torch.as_tensor(wave)[_turns(answers)]
+    fitted = cosine_logits(alphas, ks, answers, logits.shape[0])
     total = variance(logits).sum()
     rest = (logits - logits.mean(dim=(0, 1)) - fitted).square().sum()
     return CosineFit(ks, tuple(alphas.tolist()), (1 - rest / total).item(), fitted)
+
+
+def cosine_logits(alphas: Tensor, freqs: Sequence[int], answers: Tensor, p: int) -> Tensor:
+    """sum_k alpha_k cos w_k(answer - c), for pairs that have these answers: (..., answer)."""
+    wave = (alphas[:, None] * torch.stack([_cosine(p, k) for k in freqs])).sum(dim=0)
+    return wave[_turns(answers, p)]
 
 
 def head_spectra(head_values: HeadValues) -> Tensor:
@@ -214,10 +218,9 @@ def _rows(p: int, freqs: Iterable[int]) -> Tensor:
     return basis.vectors[[i for k in checked_frequencies(freqs, p) for i in basis.components(k)]]
 
 
-def _turns(answers: AnswerGrid) -> Tensor:
-    """answer(a, b) - c mod p for every (a, b, c)."""
-    p = answers.shape[0]
-    return (answers[:, :, None] - torch.arange(p)) % p
+def _turns(answers: Tensor, p: int) -> Tensor:
+    """answer - c mod p for every answer c: (..., answer)."""
+    return (answers[..., None] - torch.arange(p)) % p
 
 
 def _cosine(p: int, k: int) -> Tensor:

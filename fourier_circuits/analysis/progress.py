@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fourier_circuits.analysis.circuit import cosine_coefficients, cosine_fit
+from fourier_circuits.analysis.circuit import cosine_coefficients, cosine_logits
 from fourier_circuits.analysis.frequencies import component_norms
 from fourier_circuits.analysis.losses import accuracy, cross_entropy, full_loss, restricted_logits
-from fourier_circuits.arrays import Activations, AnswerGrid, LogitGrid, PairMask, Weights
+from fourier_circuits.arrays import AnswerGrid, LogitGrid, PairMask, Weights
 from fourier_circuits.fourier.basis import checked_frequencies, fourier_basis
 from fourier_circuits.fourier.subspace import sum_subspace
 
@@ -34,7 +34,7 @@ def gini(values: Tensor) -> float:
 
 
 def checkpoint_measures(
-    activations: Activations,
+    logits: LogitGrid,
     weights: Weights,
     answers: AnswerGrid,
     freqs: Iterable[int],
@@ -43,14 +43,13 @@ def checkpoint_measures(
     """Every progress measure of one checkpoint, by name (docs/definitions.md has them all).
 
     Args:
-        activations, weights: of the checkpoint.
+        logits, weights: of the checkpoint.
         answers: the right answer of every pair.
         freqs: the key frequencies, the same for all checkpoints of a run (the paper takes the final model's).
         train: the training pairs.
 
     *Source:* section 5.1 of the paper and appendix C.1.
     """
-    logits = activations.logits
     ks = checked_frequencies(freqs, logits.shape[0])
     test = ~train
     restricted = restricted_logits(logits, answers, ks)
@@ -67,25 +66,31 @@ def checkpoint_measures(
         "restricted_accuracy": accuracy(restricted, answers),
         "restricted_block_loss": full_loss(restricted_block, answers),
     }
-    row |= _excluded(logits, answers, ks, train)
-    row |= {f"cosine_{k}": alpha for k, alpha in enumerate(cosine_coefficients(logits, answers).tolist(), 1)}
+    alphas = cosine_coefficients(logits, answers)
+    row |= _excluded(logits, answers, ks, train, alphas)
+    row |= {f"cosine_{k}": alpha for k, alpha in enumerate(alphas.tolist(), 1)}
     spectra = {"W_E": weights.embed, "W_L": weights.neuron_to_logit.T, "W_U": weights.unembed.T}
     row |= {f"gini_{name}": gini(component_norms(matrix)[1:]) for name, matrix in spectra.items()}
     row |= {f"squares_{name}": value for name, value in weights.squares.items()}
     return row | {"squares_total": sum(weights.squares.values())}
 
 
-def _excluded(logits: LogitGrid, answers: AnswerGrid, ks: Sequence[int], train: PairMask) -> dict[str, float]:
+def _excluded(
+    logits: LogitGrid, answers: AnswerGrid, ks: Sequence[int], train: PairMask, alphas: Tensor
+) -> dict[str, float]:
     """Excluded losses on the training pairs: all key frequencies together and one at a time, 2-D and 3-D."""
-    here, right = logits[train], answers[train]
+    p, here, right = logits.shape[0], logits[train], answers[train]
     row: dict[str, float] = {}
-    for name, which in [("", tuple(ks)), *((f"_{k}", (k,)) for k in ks)]:
-        without = sum_subspace(fourier_basis(logits.shape[0]), which, answers).removed_at(logits, train)
-        row[f"excluded{name}_loss"] = cross_entropy(without, right)
-        without_cube = here - cosine_fit(logits, answers, which).logits[train]
-        row[f"excluded_3d{name}_loss"] = cross_entropy(without_cube, right)
+    for name, which in [("", list(ks)), *((f"_{k}", [k]) for k in ks)]:
+        subspace = sum_subspace(fourier_basis(p), which, answers)
+        flat = subspace.removed_at(logits, train)
+        cube = here - cosine_logits(alphas[[k - 1 for k in which]], which, right, p)
+        row |= {
+            f"excluded{name}_loss": cross_entropy(flat, right),
+            f"excluded_3d{name}_loss": cross_entropy(cube, right),
+        }
         if not name:
-            row["excluded_accuracy"] = (without.argmax(dim=-1) == right).double().mean().item()
+            row["excluded_accuracy"] = (flat.argmax(dim=-1) == right).double().mean().item()
     return row
 
 

@@ -34,16 +34,19 @@ def power_per_frequency(grid: Grid, basis: FourierBasis) -> Tensor:
     """Sum of squares in the block of each frequency: (frequency, ...), k from 1 to p // 2.
 
     The block of k are the (at most 8) non-constant products of {const, cos k, sin k} over a and over b. Products of
-    two different frequencies belong to none.
+    two different frequencies belong to none, and are never computed.
     """
-    squares = transform(grid, basis).square_()
-    rows = basis.summed_per_frequency(squares.flatten(1)).view(len(basis.frequencies), *squares.shape[1:])
-    blocks = torch.stack([rows[k - 1, basis.components(k)].sum(0) for k in basis.frequencies])
-    linear_a = rows[:, 0]
-    linear_b = basis.summed_per_frequency(squares[0])
-    return blocks + linear_a + linear_b
+    over_a = (basis.vectors @ grid.flatten(1)).view(basis.p, basis.p, -1)
+    constant = basis.vectors[:1]
+    powers = []
+    for k in basis.frequencies:
+        own = basis.components(k)
+        with_b = torch.cat([constant, basis.vectors[own]]) @ over_a[own]
+        only_b = basis.vectors[own] @ over_a[0]
+        powers.append(with_b.square().sum(dim=(0, 1)) + only_b.square().sum(dim=0))
+    return torch.stack(powers).view(-1, *grid.shape[2:])
 
 
 def variance(grid: Grid) -> Tensor:
     """Sum of squares about the mean over (a, b), for each trailing index."""
-    return (grid - grid.mean(dim=(0, 1))).square_().sum(dim=(0, 1))
+    return grid.var(dim=(0, 1), correction=0) * grid.shape[0] * grid.shape[1]

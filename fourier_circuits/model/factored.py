@@ -103,11 +103,6 @@ class Batch:
         return cls(a.to(device), b.to(device), task.outputs[task.answers[a, b]].to(device))
 
 
-NEGLIGIBLE = 1e-30
-"""Gradients of a logit below this are set to zero: no float32 sum would notice them, and late in training most are
-denormal numbers, which cost a processor ten times as much."""
-
-
 class Buffers:
     """Memory that `forward` and `training_loss` write into, kept from step to step."""
 
@@ -185,7 +180,7 @@ class _TrainingLoss(torch.autograd.Function):
         loss = -log_p.gather(2, answer).mean(dim=(1, 2))
         d_log = log_p.exp_()
         d_log.scatter_add_(2, answer, torch.full_like(answer, -1, dtype=dtype))
-        d_logits = out.logits.copy_(torch.hardshrink(d_log.div_(pairs), NEGLIGIBLE))
+        d_logits = out.logits.copy_(d_log.div_(pairs))
 
         d_hidden = buffers.get("d_hidden", tuple(out.hidden.shape), out.hidden)
         torch.bmm(d_logits, t.hidden_to_logits.transpose(1, 2), out=d_hidden)

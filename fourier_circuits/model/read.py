@@ -97,6 +97,16 @@ def read_activations(model: Any, task: GridTask | None = None) -> Activations:
     return _from_cache(in_float64(model), task) if parts is None else _from_factored(*parts, task)
 
 
+@torch.no_grad()
+def read_logits(model: Any, task: GridTask | None = None) -> LogitGrid:
+    """The logits of `read_activations` alone, in half its time."""
+    task = task_of(model, task)
+    parts = factored_parts(model, task)
+    if parts is not None:
+        return logit_grid(parts[1].logits[0], task)
+    return logit_grid(in_float64(model)(task.flat_tokens()), task)
+
+
 def logit_grid(output: Tensor, task: GridTask) -> LogitGrid:
     """A model's output for all pairs -> the answers' logits at the position that is read, as a float64 grid."""
     read = output[:, task.read_at, task.outputs] if output.ndim == 3 else output[:, task.outputs]

@@ -1,4 +1,4 @@
-"""Writing a run while it trains, and going on with one that was cut off."""
+"""Writing runs while they train, and going on with one that was cut off."""
 
 import warnings
 from collections.abc import Generator, Iterable
@@ -16,35 +16,68 @@ from fourier_circuits.training.train import Checkpoint
 _LOGGED = ("test_loss", "train_accuracy", "test_accuracy")
 
 
-def record(
-    run: Run, checkpoints: Iterable[Checkpoint], checkpoint_every: int = 100, save_every: int = 500
-) -> Generator[Checkpoint]:
-    """Write checkpoints to a run's folder as they pass by.
+class Recorder:
+    """Writes the checkpoints of one run into its folder.
 
-    The losses and what resuming needs are written every `save_every` epochs, and in any case when training ends, fails,
-    or its consumer stops early.
+    The losses and what resuming needs are written every `save_every` epochs, at the end, and at `close`.
 
     Args:
         run: where to.
-        checkpoints: as `train` yields them.
         checkpoint_every: keep the weights of every so many epochs, and the last.
         save_every: see above.
     """
-    losses = _Losses(run)
-    last, saved = None, -1
+
+    def __init__(self, run: Run, checkpoint_every: int = 100, save_every: int = 500) -> None:
+        self.run, self.checkpoint_every, self.save_every = run, checkpoint_every, save_every
+        self.losses = _Losses(run)
+        self.unsaved: Checkpoint | None = None
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Take the next checkpoint."""
+        self.losses.add(checkpoint)
+        self.unsaved = checkpoint
+        if checkpoint.epoch % self.checkpoint_every == 0 or checkpoint.stopped:
+            path = checkpoint_path(self.run.path, checkpoint.epoch)
+            save_state(path, checkpoint.state, self.run.config.model, {"epoch": checkpoint.epoch})
+        if checkpoint.epoch % self.save_every == 0 or checkpoint.stopped:
+            self.close()
+
+    def close(self) -> None:
+        """Write what has not been written."""
+        if self.unsaved is not None:
+            _save(self.run, self.unsaved, self.losses)
+            self.unsaved = None
+
+
+def record(
+    run: Run, checkpoints: Iterable[Checkpoint], checkpoint_every: int = 100, save_every: int = 500
+) -> Generator[Checkpoint]:
+    """Pass the checkpoints of `train` on, writing them to the run's folder as `Recorder` does.
+
+    Whatever ends it (the last epoch, a failure, a consumer that stops), nothing that came by is lost.
+    """
+    recorder = Recorder(run, checkpoint_every, save_every)
     try:
-        for last in checkpoints:
-            losses.add(last)
-            if last.epoch % checkpoint_every == 0 or last.stopped:
-                path = checkpoint_path(run.path, last.epoch)
-                save_state(path, last.state, run.config.model, {"epoch": last.epoch})
-            if last.epoch % save_every == 0 or last.stopped:
-                _save(run, last, losses)
-                saved = last.epoch
-            yield last
+        for checkpoint in checkpoints:
+            recorder.add(checkpoint)
+            yield checkpoint
     finally:
-        if last is not None and last.epoch != saved:
-            _save(run, last, losses)
+        recorder.close()
+
+
+def record_many(
+    runs: Iterable[Run], steps: Iterable[list[Checkpoint]], checkpoint_every: int = 100, save_every: int = 500
+) -> Generator[list[Checkpoint]]:
+    """The same for the runs of `train_many`; a checkpoint belongs to the run of its configuration."""
+    recorders = {run.config: Recorder(run, checkpoint_every, save_every) for run in runs}
+    try:
+        for step in steps:
+            for checkpoint in step:
+                recorders[checkpoint.config].add(checkpoint)
+            yield step
+    finally:
+        for recorder in recorders.values():
+            recorder.close()
 
 
 def resume_point(run: Run) -> Checkpoint:
@@ -62,7 +95,7 @@ def resume_point(run: Run) -> Checkpoint:
     raise FileNotFoundError(
         f"run {str(run.path)!r} has nothing whole to resume from: {len(files)} resume files, none readable"
         if files
-        else f"run {str(run.path)!r} has nothing to resume from: it was never started, or its resume folder is gone"
+        else f"run {str(run.path)!r} has nothing to resume from: it was never started, or has been thinned"
     )
 
 
@@ -82,8 +115,10 @@ class _Losses:
     def add(self, checkpoint: Checkpoint) -> None:
         """Append the epochs since the last checkpoint; whatever was known beyond them is forgotten."""
         start = checkpoint.epoch - len(checkpoint.passed_losses)
-        self.train = [*self.train[:start], *checkpoint.passed_losses, checkpoint.train_loss]
-        self.logged = {epoch: row for epoch, row in self.logged.items() if epoch < checkpoint.epoch}
+        del self.train[start:]
+        self.train += [*checkpoint.passed_losses, checkpoint.train_loss]
+        for epoch in [epoch for epoch in reversed(self.logged) if epoch >= checkpoint.epoch]:
+            del self.logged[epoch]
         self.logged[checkpoint.epoch] = tuple(getattr(checkpoint, name) for name in _LOGGED)
 
     def write(self) -> None:

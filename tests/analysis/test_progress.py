@@ -41,7 +41,7 @@ def measured():
     model = build_transformer(CONFIG, state=planted.random_state(CONFIG, scale=2.0), dtype=torch.float64)
     activations, weights = read_activations(model), read_weights(model)
     train = planted.random_mask(7)
-    return checkpoint_measures(activations, weights, TASK.answers, (1, 3), train), activations, weights, train
+    return checkpoint_measures(activations.logits, weights, TASK.answers, (1, 3), train), activations, weights, train
 
 
 def test_losses_equal_the_oracles():
