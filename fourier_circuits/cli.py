@@ -2,17 +2,15 @@
 
 import json
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from fourier_circuits.display import show_anatomy, show_reproduction, show_rows, show_training
 
 if TYPE_CHECKING:
-    from fourier_circuits.anatomy import Anatomy
-    from fourier_circuits.reproduction import Reproduction
     from fourier_circuits.training.run import Run
 
 app = typer.Typer(
@@ -21,8 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
-
 CHECKPOINT = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file in any known format.")]
 EPOCH = Annotated[Optional[int], typer.Option(help="Which checkpoint of a run; the last, if left out.")]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -54,7 +50,7 @@ def reproduce(
     from fourier_circuits.training.run import Run, bundled_run
 
     result = measure(Run.open(run or bundled_run()), epoch)
-    _print_reproduction(result)
+    show_reproduction(result)
     text = _json(result.to_dict())
     if out_dir is not None:
         _write(out_dir / "claims.json", text)
@@ -72,7 +68,7 @@ def analyse(checkpoint: CHECKPOINT, epoch: EPOCH = None, p: MODULUS = None, as_j
 
     model, task, train = _loaded(checkpoint, epoch, p)
     result = anatomy(model, task=task, train=train)
-    typer.echo(_json(result.to_dict())) if as_json else _print_anatomy(result)
+    typer.echo(_json(result.to_dict())) if as_json else show_anatomy(result)
 
 
 @app.command()
@@ -101,7 +97,7 @@ def ablate(
         return
     typer.echo(repr(result))
     if each:
-        _print_rows(result.to_frame().to_dict(orient="records"), ["freqs", "loss", "accuracy", "change"])
+        show_rows(result.to_frame().to_dict(orient="records"), ["freqs", "loss", "accuracy", "change"])
     for name in ("train", "test"):
         scores = getattr(result, name)
         if scores is not None:
@@ -114,6 +110,7 @@ def train(
     preset: Annotated[str, typer.Option(help="The configuration to start from: paper.")] = "paper",
     epochs: Annotated[Optional[int], typer.Option(help="Full-batch steps.")] = None,
     seed: Annotated[Optional[int], typer.Option(help="Of weights and split.")] = None,
+    seeds: Annotated[Optional[str], typer.Option(help="Several runs side by side, as in 0:8 or 0,3,5.")] = None,
     p: Annotated[Optional[int], typer.Option("--p", help="The modulus.")] = None,
     operation: Annotated[Optional[str], typer.Option(help="add or subtract.")] = None,
     train_fraction: Annotated[Optional[float], typer.Option(help="Share of the pairs trained on.")] = None,
@@ -125,44 +122,62 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Keep the weights of every so many epochs.")] = 100,
     keep: Annotated[int, typer.Option(help="After measuring, keep so many telling checkpoints; 0 keeps all.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    log: Annotated[str, typer.Option(help="bar (lines where there is no terminal), jsonl, or none.")] = "bar",
 ) -> None:
-    """Train a model into a run's folder, then take its progress measures."""
+    """Train a model into a run's folder (or several, with --seeds), then take the progress measures."""
     if preset != "paper":
         raise ValueError(f"unknown preset {preset!r}; known is: paper")
+    if log not in ("bar", "jsonl", "none"):
+        raise ValueError(f"--log must be bar, jsonl or none, got {log!r}")
     from fourier_circuits.model.config import ModelConfig
     from fourier_circuits.training.config import RunConfig
-    from fourier_circuits.training.record import record, resume_point
+    from fourier_circuits.training.record import record_many, resume_point
     from fourier_circuits.training.run import Run
-    from fourier_circuits.training.train import choose_engine
-    from fourier_circuits.training.train import train as checkpoints
+    from fourier_circuits.training.train import DivergedError, choose_engine, train_many
 
     chosen = {
         "epochs": epochs, "seed": seed, "operation": operation, "train_fraction": train_fraction,
         "weight_decay": weight_decay, "learning_rate": learning_rate,
     }  # fmt: skip
     sizes = {name: value for name, value in {"p": p, "n_layers": layers}.items() if value is not None}
-    options = {name: value for name, value in chosen.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     if resume:
-        if options or sizes:
-            raise ValueError(f"--resume goes on with the run as it is: leave {', '.join([*options, *sizes])} out")
-        run = Run.open(out_dir)
-        start = resume_point(run)
+        if options or sizes or seeds:
+            given = [*options, *sizes, *(["seeds"] if seeds else [])]
+            raise ValueError(f"--resume goes on with the run as it is: leave {', '.join(given)} out")
+        runs = [Run.open(out_dir)]
+        start = [resume_point(runs[0])]
+        if start[0].epoch >= runs[0].config.epochs:
+            raise ValueError(f"{str(out_dir)!r} has reached its last epoch, {start[0].epoch}: nothing to go on with")
     else:
-        config = RunConfig(model=ModelConfig.paper(**sizes), **options)
-        used = choose_engine(config, engine)
-        run, start = Run.create(out_dir, config, used), None
-    typer.echo(f"{run.path}: {run.about['engine']} engine, seed {run.config.seed}, p={run.config.model.p}")
-    stream = checkpoints(run.config, run.about["engine"], until, start)
+        if seeds and seed is not None:
+            raise ValueError("give --seed or --seeds, not both")
+        model = ModelConfig.paper(**sizes)
+        several: list[dict[str, Any]] = [{"seed": s} for s in _seeds(seeds)] if seeds else [{}]
+        configs = [RunConfig(model=model, **options | own) for own in several]
+        used = choose_engine(configs[0], engine)
+        folders = [out_dir / f"seed-{c.seed}" for c in configs] if seeds else [out_dir]
+        runs = [Run.create(folder, config, used) for folder, config in zip(folders, configs, strict=True)]
+        start = None
+    kind, seeds_of = runs[0].about["engine"], ", ".join(str(run.config.seed) for run in runs)
+    typer.echo(f"{out_dir}: {kind} engine, p={runs[0].config.model.p}, seed {seeds_of}", err=True)
+    steps = train_many([run.config for run in runs], kind, until, start)
     try:
-        with run.locked(), closing(record(run, stream, checkpoint_every)) as recorded:
-            last = _follow(recorded, run.config.epochs, start.epoch if start else 0)
+        with ExitStack() as held:
+            for run in runs:
+                held.enter_context(run.locked())
+            recorded = held.enter_context(closing(record_many(runs, steps, checkpoint_every)))
+            ended = show_training(recorded, runs[0].config.epochs, start[0].epoch if start else 0, log)
     except KeyboardInterrupt:
-        typer.echo(f"stopped and saved; go on with: fourier-circuits train --out {run.path} --resume", err=True)
+        how = f"fourier-circuits train --out {runs[0].path} --resume"
+        typer.echo(f"stopped and saved; go on with: {how}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(
-        f"{last.stopped} at epoch {last.epoch}: train loss {last.train_loss:.3g}, test loss {last.test_loss:.3g}"
-    )
-    _measure(run, keep)
+    for run, last in zip(runs, (ended[run.config] for run in runs), strict=True):
+        losses = f"train loss {last.train_loss:.3g}, test loss {last.test_loss:.3g}"
+        typer.echo(f"{run.path}: {last.stopped} at epoch {last.epoch}: {losses}", err=True)
+        if (last.stopped or "").startswith("diverged"):
+            raise DivergedError(last)
+        _measure(run, keep)
 
 
 @app.command()
@@ -192,23 +207,18 @@ def _measure(run: "Run", keep: int) -> None:
     typer.echo(f"key frequencies {', '.join(map(str, found))}; {phases(measures)}; measures in {run.path}/measures.csv")
 
 
-def _follow(checkpoints: Any, total: int, start: int) -> Any:
-    """Show training as it goes: a bar on a terminal, a line every thousand epochs elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("epoch {task.completed:,.0f} of {task.total:,.0f}"), BarColumn(), TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    last = None
-    with Progress(*columns, console=out, disable=not out.is_terminal, speed_estimate_period=60) as bar:
-        shown = bar.add_task("train", total=total, completed=start, state="")
-        for last in checkpoints:
-            state = f"train {last.train_loss:.2e}  test {last.test_loss:.2e}  test accuracy {last.test_accuracy:.1%}"
-            bar.update(shown, completed=last.epoch, state=state)
-            if not out.is_terminal and last.epoch % 1000 == 0:
-                typer.echo(f"epoch {last.epoch} of {total}  {state}")
-    return last
+def _seeds(text: str) -> list[int]:
+    try:
+        if ":" in text:
+            first, stop = (int(part) for part in text.split(":"))
+            found = list(range(first, stop))
+        else:
+            found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"--seeds must be a range such as 0:8 or a list such as 0,3,5, got {text!r}")
+    return found
 
 
 def _loaded(path: Path, epoch: int | None, p: int | None) -> tuple[Any, Any, Any]:
@@ -248,40 +258,3 @@ def _write(path: Path, text: str) -> None:
 
 def _json(values: Any) -> str:
     return json.dumps(values, indent=1, default=float)
-
-
-def _print_rows(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(f"{row[c]:.4g}" if isinstance(row[c], float) else str(row[c]) for c in columns))
-    out.print(table)
-
-
-def _print_reproduction(result: "Reproduction") -> None:
-    table = Table("", "claim", "paper", "ours", "verdict", show_lines=True)
-    for claim in result.claims:
-        colour = "green" if claim.verdict == "holds" else "red"
-        sentence = f"{claim.printed.sentence} [dim]{claim.printed.where}[/dim]"
-        table.add_row(
-            claim.id, sentence, claim.printed.printed, claim.ours.text, f"[{colour}]{claim.verdict}[/{colour}]"
-        )
-    out.print(table)
-    holding = sum(claim.verdict == "holds" for claim in result.claims)
-    typer.echo(
-        f"{holding} of {len(result.claims)} claims hold on {result.run.path}, epoch {result.epoch:,}, key frequencies "
-        f"{', '.join(map(str, result.freqs))}. Losses in float64 over all pairs where nothing else is said."
-    )
-
-
-def _print_anatomy(result: "Anatomy") -> None:
-    typer.echo(f"p = {result.p}")
-    for name, value in result.losses.items():
-        typer.echo(f"  {name.replace('_', ' ')}: {value:.4g}")
-    for found in result.by_rule.values():
-        typer.echo(repr(found))
-    sizes = ", ".join(f"{k}: {len(members)}" for k, members in result.neurons.clusters().items())
-    typer.echo(f"neurons over 85% by frequency (of {len(result.neurons.share)}): {sizes or 'none'}")
-    _print_rows([{"head": i, **head} for i, head in enumerate(result.heads)], ["head", *result.heads[0]])
-    for name, value in result.circuit.items():
-        shown = {k: f"{v:.4g}" for k, v in value.items()} if isinstance(value, dict) else f"{value:.4g}"
-        typer.echo(f"{name.replace('_', ' ')}: {shown}")

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fourier_circuits.analysis.progress import ProgressMeasures, checkpoint_measures
+from fourier_circuits.analysis.frequencies import key_by_spectrum
+from fourier_circuits.analysis.losses import excluded_loss, restricted_loss
+from fourier_circuits.analysis.progress import ProgressMeasures, checkpoint_measures, phases
 from fourier_circuits.arrays import PairMask
 from fourier_circuits.fourier.basis import checked_frequencies
 from fourier_circuits.identification import key_frequencies
-from fourier_circuits.model.read import read_logits, read_weights, task_of
+from fourier_circuits.model.read import read_logits, read_weights, task_of, weights_of
 from fourier_circuits.task import GridTask
 from fourier_circuits.training.run import Run
+from fourier_circuits.training.train import Checkpoint
 
 
 def progress_measures(
@@ -72,6 +75,42 @@ def telling_epochs(frame: pd.DataFrame, count: int) -> list[int]:
             break
         chosen = finer
     return chosen
+
+
+class PhaseWatch:
+    """Says, while a run trains, which phase it seems to be in.
+
+    Every so many epochs it takes the measures that `phases` needs, with the frequencies that stand out of W_L at that
+    moment; `progress_measures` afterwards takes the final ones.
+    """
+
+    def __init__(self, every: int = 250) -> None:
+        self.every = every
+        self.rows: dict[int, dict[str, float]] = {}
+        self.text = "memorisation"
+
+    def phase(self, checkpoint: Checkpoint) -> str:
+        """The phase at a checkpoint of `train`, in a few words."""
+        if checkpoint.epoch % self.every == 0:
+            task = checkpoint.config.task()
+            weights = weights_of(checkpoint.state, task)
+            freqs = key_by_spectrum(weights.neuron_to_logit.T, "neuron_logit_map")
+            if freqs:
+                logits = read_logits(checkpoint.model(), task)
+                train = task.split(checkpoint.config.train_fraction, checkpoint.config.seed)
+                self.rows[checkpoint.epoch] = {
+                    "train_loss": checkpoint.train_loss,
+                    "excluded_loss": excluded_loss(logits, task.answers, freqs, where=train),
+                    "restricted_loss": restricted_loss(logits, task.answers, freqs),
+                    "squares_total": sum(weights.squares.values()),
+                }
+                found = phases(pd.DataFrame.from_dict(self.rows, orient="index"))
+                named = [
+                    ("clean", found.cleanup_ends), ("cleanup", found.circuit_formation_ends),
+                    ("circuit formation", found.memorisation_ends), ("memorisation", 0),
+                ]  # fmt: skip
+                self.text = next(name for name, since in named if since is not None)
+        return self.text
 
 
 def _rows(

@@ -2,8 +2,10 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 from fourier_circuits.cli import app, main
 from fourier_circuits.model.config import ModelConfig
 from fourier_circuits.model.formats import save_state
+from fourier_circuits.training.record import resume_point
 from fourier_circuits.training.run import Run
 from tests import planted
 
@@ -80,13 +83,54 @@ def test_ablate_takes_the_key_frequencies_by_name(circuit):
 def test_train_measure_and_resume_make_a_run(tmp_path):
     out = tmp_path / "run"
     sizes = ["--p", 7, "--epochs", 100, "--train-fraction", 0.5]
-    assert "finished at epoch 100" in command("train", "--out", out, *sizes)
+    command("train", "--out", out, *sizes)
     run = Run.open(out)
     assert run.epochs == [0, 100] and run.config.model == ModelConfig.paper(p=7)
     assert "exists already" in refused("train", "--out", out, *sizes)
     assert "leave epochs out" in refused("train", "--out", out, "--resume", "--epochs", 200)
     text = command("analyse", out, "--json")
     assert set(json.loads(text)["losses"]) >= {"train_loss", "test_loss"}
+
+
+def test_several_seeds_side_by_side(tmp_path):
+    sizes = ["--p", 7, "--epochs", 50, "--train-fraction", 0.5]
+    lines = command("train", "--out", tmp_path / "many", "--seeds", "0:2", "--log", "jsonl", *sizes).splitlines()
+    rows = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(s, e) for e in (0, 25, 50) for s in (0, 1)]
+    command("train", "--out", tmp_path / "one", "--seed", 1, "--log", "none", *sizes)
+    many, one = Run.open(tmp_path / "many" / "seed-1"), Run.open(tmp_path / "one")
+    assert many.config == one.config
+    assert abs(many.losses()["train_loss"] - one.losses()["train_loss"]).max() < 1e-4
+    assert "--seeds must be a range such as 0:8" in refused("train", "--out", tmp_path / "x", "--seeds", "a")
+    assert "not both" in refused("train", "--out", tmp_path / "x", "--seeds", "0:2", "--seed", 1)
+    assert "--log must be" in refused("train", "--out", tmp_path / "x", "--log", "tweets")
+    assert "has reached its last epoch" in refused("train", "--out", tmp_path / "one", "--resume")
+
+
+def test_a_cut_off_training_goes_on_from_the_command_line(tmp_path):
+    sizes = ["--p", "7", "--train-fraction", "0.5"]
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "fourier_circuits",
+            "train",
+            "--out",
+            str(tmp_path / "run"),
+            "--epochs",
+            "100000",
+            *sizes,
+        ]
+    )
+    with child:
+        while not (tmp_path / "run" / "resume").exists():
+            time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+    run = Run.open(tmp_path / "run")
+    losses = run.losses()
+    assert 500 <= len(losses) - 1 < 100_000
+    assert resume_point(run).epoch == len(losses) - 1
 
 
 def test_modulus_that_disagrees_with_the_model(circuit):

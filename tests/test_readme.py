@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fourier_circuits.cli import app
+from fourier_circuits.reproduction import reproduce
+from fourier_circuits.training.run import Run, bundled_run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -37,6 +39,15 @@ def test_commands_run_in_their_order(monkeypatch, tmp_path):
             arguments += ["--epochs", "50"]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, (line, result.output)
+
+
+def test_what_it_found_is_what_it_finds():
+    """Every row of the table "What it found" says what `reproduce` says on the bundled run."""
+    texts = {claim.printed.sentence: claim.ours.text for claim in reproduce(Run.open(bundled_run())).claims}
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", README, re.MULTILINE)[2:]
+    assert len(rows) >= 8
+    for sentence, _, ours in rows:
+        assert texts[sentence] == ours
 
 
 def test_make_targets_exist():

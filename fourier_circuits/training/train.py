@@ -3,12 +3,14 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fourier_circuits.model.factored import why_not_factored
 from fourier_circuits.model.state import State, initial_state
+from fourier_circuits.model.transformer import build_transformer
 from fourier_circuits.training.config import RunConfig
 from fourier_circuits.training.engines import Engine, FactoredEngine, PlainEngine, Stack
 
@@ -37,6 +39,10 @@ class Checkpoint:
     """Training loss of every epoch since the checkpoint before; this epoch's own is `train_loss`."""
     stopped: str | None = None
     """Why the run ended here, if it did: "finished", "grokked", or "diverged at epoch N"."""
+
+    def model(self) -> Any:
+        """The weights as a `HookedTransformer`."""
+        return build_transformer(self.config.model, state=self.state)
 
 
 class DivergedError(RuntimeError):
