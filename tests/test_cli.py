@@ -109,21 +109,9 @@ def test_several_seeds_side_by_side(tmp_path):
 
 def test_a_cut_off_training_goes_on_from_the_command_line(tmp_path):
     sizes = ["--p", "7", "--train-fraction", "0.5"]
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fourier_circuits",
-            "train",
-            "--out",
-            str(tmp_path / "run"),
-            "--epochs",
-            "100000",
-            *sizes,
-        ]
-    )
-    with child:
-        while not (tmp_path / "run" / "resume").exists():
+    arguments = ["train", "--out", str(tmp_path / "run"), "--epochs", "100000", *sizes]
+    with subprocess.Popen([sys.executable, "-m", "fourier_circuits", *arguments]) as child:
+        while not (tmp_path / "run" / "resume" / "epoch-000500.safetensors").exists():
             time.sleep(0.1)
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=60) == 130
