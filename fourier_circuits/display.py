@@ -1,6 +1,7 @@
 """What the commands show on a screen: tables and the progress of a training."""
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from fourier_circuits.anatomy import Anatomy
     from fourier_circuits.reproduction import Reproduction
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def show_training(steps: Any, total: int, start: int, log: str) -> dict[Any, Any]:
