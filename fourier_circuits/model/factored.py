@@ -109,11 +109,11 @@ class Buffers:
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
-    def get(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def get(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The buffer of that name, made anew when its shape, dtype or device is not the one asked for."""
-        kept = self._kept.get(name)
-        if kept is None or kept.shape != shape or kept.dtype != like.dtype or kept.device != like.device:
-            kept = self._kept[name] = torch.empty(shape, dtype=like.dtype, device=like.device)
+        kept, dtype = self._kept.get(name), dtype or like.dtype
+        if kept is None or kept.shape != shape or kept.dtype != dtype or kept.device != like.device:
+            kept = self._kept[name] = torch.empty(shape, dtype=dtype, device=like.device)
         return kept
 
 
@@ -123,6 +123,8 @@ class LastPosition:
 
     pattern: Tensor
     """(run, pair, head, 3)."""
+    values: tuple[Tensor, ...]
+    """What each key position offers: three of (run, pair or 1, head, d_head)."""
     z: Tensor
     """(run, pair, head * d_head)."""
     hidden: Tensor
@@ -131,13 +133,14 @@ class LastPosition:
     """(run, pair, out)."""
 
 
-def _looked_up(table: Tensor, index: Tensor) -> Tensor:
+def _looked_up(table: Tensor, index: Tensor, into: Tensor | None = None) -> Tensor:
     """Rows of a (run, number, width) table at a (run, pair) index."""
     runs, numbers, width = table.shape
     if numbers == 1:
         return table
-    flat = index + numbers * torch.arange(runs, device=index.device)[:, None]
-    return table.reshape(runs * numbers, width).index_select(0, flat.reshape(-1)).view(runs, -1, width)
+    flat = (index + numbers * torch.arange(runs, device=index.device)[:, None]).reshape(-1)
+    out = None if into is None else into.view(-1, width)
+    return torch.index_select(table.reshape(runs * numbers, width), 0, flat, out=out).view(runs, -1, width)
 
 
 def forward(t: Tables, batch: Batch, buffers: Buffers | None = None) -> LastPosition:
@@ -148,16 +151,20 @@ def forward(t: Tables, batch: Batch, buffers: Buffers | None = None) -> LastPosi
     heads, width = t.scores[0].shape[-1], t.values[0].shape[-1]
     scores = [_looked_up(table, i).expand(runs, pairs, heads) for table, i in zip(t.scores, index, strict=True)]
     pattern = torch.softmax(torch.stack(scores, dim=-1), dim=-1)
-    z = torch.zeros((), dtype=pattern.dtype, device=pattern.device)
-    for key, (table, i) in enumerate(zip(t.values, index, strict=True)):
-        value = _looked_up(table, i).view(runs, -1, heads, width // heads)
-        z = torch.addcmul(z, pattern[..., key, None], value)
-    z = z.view(runs, pairs, width)
+    z = buffers.get("z", (runs, pairs, width), pattern)
+    values = [
+        _looked_up(table, i, buffers.get(f"value_{key}", (runs, pairs, width), z)).view(runs, -1, heads, width // heads)
+        for key, (table, i) in enumerate(zip(t.values, index, strict=True))
+    ]
+    by_head = z.view(runs, pairs, heads, -1)
+    torch.mul(pattern[..., 0, None], values[0], out=by_head)
+    for key in (1, 2):
+        by_head.addcmul_(pattern[..., key, None], values[key])
     hidden = buffers.get("hidden", (runs, pairs, t.z_to_hidden.shape[2]), z)
     torch.baddbmm(t.hidden_bias, z, t.z_to_hidden, out=hidden).relu_()
     logits = buffers.get("logits", (runs, pairs, t.z_to_logits.shape[2]), z)
     torch.baddbmm(t.logit_bias, z, t.z_to_logits, out=logits).baddbmm_(hidden, t.hidden_to_logits)
-    return LastPosition(pattern, z, hidden, logits)
+    return LastPosition(pattern, tuple(values), z, hidden, logits)
 
 
 def cross_entropy(logits: Tensor, answer: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -175,7 +182,9 @@ class _TrainingLoss(torch.autograd.Function):
         out = forward(t, batch, buffers)
         runs, pairs, heads, _ = out.pattern.shape
 
-        log_p = torch.log_softmax(out.logits.to(dtype), dim=-1)
+        exact = buffers.get("exact", tuple(out.logits.shape), out.logits, dtype).copy_(out.logits)
+        log_p = buffers.get("log_p", tuple(out.logits.shape), out.logits, dtype)
+        torch.ops.aten._log_softmax.out(exact, -1, False, out=log_p)
         answer = batch.answer[..., None]
         loss = -log_p.gather(2, answer).mean(dim=(1, 2))
         d_log = log_p.exp_()
@@ -185,17 +194,19 @@ class _TrainingLoss(torch.autograd.Function):
         d_hidden = buffers.get("d_hidden", tuple(out.hidden.shape), out.hidden)
         torch.bmm(d_logits, t.hidden_to_logits.transpose(1, 2), out=d_hidden)
         torch.ops.aten.threshold_backward.grad_input(d_hidden, out.hidden, 0, grad_input=d_hidden)
-        d_z = torch.bmm(d_logits, t.z_to_logits.transpose(1, 2))
+        d_z = buffers.get("d_z", tuple(out.z.shape), out.z)
+        torch.bmm(d_logits, t.z_to_logits.transpose(1, 2), out=d_z)
         d_z.baddbmm_(d_hidden, t.z_to_hidden.transpose(1, 2))
 
         index = (batch.a, batch.b, batch.a)
         by_head = d_z.view(runs, pairs, heads, -1)
+        product = buffers.get("product", tuple(by_head.shape), d_z)
         d_values, d_pattern = [], torch.empty_like(out.pattern)
         for key, (table, i) in enumerate(zip(t.values, index, strict=True)):
-            value = _looked_up(table, i).view(runs, -1, heads, by_head.shape[-1])
-            torch.sum(by_head * value, dim=-1, out=d_pattern[..., key])
-            weighted = (out.pattern[..., key, None] * by_head).view(runs, pairs, -1)
-            d_values.append(_summed_over_pairs(weighted, i, table.shape[1]))
+            torch.mul(by_head, out.values[key], out=product)
+            torch.sum(product, dim=-1, out=d_pattern[..., key])
+            torch.mul(by_head, out.pattern[..., key, None], out=product)
+            d_values.append(_summed_over_pairs(product.view(runs, pairs, -1), i, table.shape[1]))
         d_scores = torch.ops.aten._softmax_backward_data(d_pattern, out.pattern, -1, out.pattern.dtype)
         d_scores = [
             _summed_over_pairs(d_scores[..., key], i, table.shape[1])

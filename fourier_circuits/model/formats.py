@@ -74,7 +74,7 @@ def save_state(path: Path, state: State, config: ModelConfig, extra: Mapping[str
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it, rename it: a reader sees the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -31,6 +31,8 @@ class Recorder:
         self.run, self.checkpoint_every, self.save_every = run, checkpoint_every, save_every
         self.losses = _Losses(run)
         self.unsaved: Checkpoint | None = None
+        for left_by_a_kill in run.path.rglob(".*.tmp"):
+            left_by_a_kill.unlink()
 
     def add(self, checkpoint: Checkpoint) -> None:
         """Take the next checkpoint."""
