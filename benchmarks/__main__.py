@@ -94,7 +94,7 @@ def rows() -> list[tuple[str, float, str, float]]:
 
     run = Run.open(bundled_run())
     model, task, train = run.model(), run.task, run.train_pairs
-    activations, weights, answers = read_activations(model), read_weights(model), task.answers
+    activations, answers = read_activations(model), task.answers
     freqs = key_frequencies(activations)
     neurons, logits = activations.neurons.numpy(), activations.logits.numpy()
 

@@ -119,6 +119,10 @@ def train(
     layers: Annotated[Optional[int], typer.Option(help="Transformer blocks.")] = None,
     engine: Annotated[str, typer.Option(help="factored (exact and fast), plain, or auto.")] = "auto",
     until: Annotated[str, typer.Option(help="finished, or grokked: stop at a test loss below 1e-6.")] = "finished",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile, where there is a C++ compiler.")] = False,
+    tf32: Annotated[bool, typer.Option("--tf32", help="On a GPU: faster products of 10 bits.")] = False,
+    measure_every: Annotated[int, typer.Option(help="Measures while training (live.csv); 0 takes none.")] = 250,
     checkpoint_every: Annotated[int, typer.Option(help="Keep the weights of every so many epochs.")] = 100,
     keep: Annotated[int, typer.Option(help="After measuring, keep so many telling checkpoints; 0 keeps all.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -129,8 +133,9 @@ def train(
         raise ValueError(f"unknown preset {preset!r}; known is: paper")
     if log not in ("bar", "jsonl", "none"):
         raise ValueError(f"--log must be bar, jsonl or none, got {log!r}")
+    from fourier_circuits.dynamics import LiveMeasures
     from fourier_circuits.model.config import ModelConfig
-    from fourier_circuits.training.config import RunConfig
+    from fourier_circuits.training.config import Hardware, RunConfig
     from fourier_circuits.training.record import record_many, resume_point
     from fourier_circuits.training.run import Run
     from fourier_circuits.training.train import DivergedError, choose_engine, train_many
@@ -147,6 +152,7 @@ def train(
             raise ValueError(f"--resume goes on with the run as it is: leave {', '.join(given)} out")
         runs = [Run.open(out_dir)]
         start = [resume_point(runs[0])]
+        hardware = Hardware(**runs[0].about.get("hardware", {}))
         if start[0].epoch >= runs[0].config.epochs:
             raise ValueError(f"{str(out_dir)!r} has reached its last epoch, {start[0].epoch}: nothing to go on with")
     else:
@@ -155,19 +161,20 @@ def train(
         model = ModelConfig.paper(**sizes)
         several: list[dict[str, Any]] = [{"seed": s} for s in _seeds(seeds)] if seeds else [{}]
         configs = [RunConfig(model=model, **options | own) for own in several]
-        used = choose_engine(configs[0], engine)
+        used, hardware = choose_engine(configs[0], engine), Hardware(device, compiled, tf32)
         folders = [out_dir / f"seed-{c.seed}" for c in configs] if seeds else [out_dir]
-        runs = [Run.create(folder, config, used) for folder, config in zip(folders, configs, strict=True)]
+        runs = [Run.create(folder, config, used, hardware) for folder, config in zip(folders, configs, strict=True)]
         start = None
     kind, seeds_of = runs[0].about["engine"], ", ".join(str(run.config.seed) for run in runs)
     typer.echo(f"{out_dir}: {kind} engine, p={runs[0].config.model.p}, seed {seeds_of}", err=True)
-    steps = train_many([run.config for run in runs], kind, until, start)
+    steps = train_many([run.config for run in runs], kind, until, start, hardware)
+    live = {run.config: LiveMeasures(run, measure_every) for run in runs}
     try:
         with ExitStack() as held:
             for run in runs:
                 held.enter_context(run.locked())
             recorded = held.enter_context(closing(record_many(runs, steps, checkpoint_every)))
-            ended = show_training(recorded, runs[0].config.epochs, start[0].epoch if start else 0, log)
+            ended = show_training(recorded, live, runs[0].config.epochs, start[0].epoch if start else 0, log)
     except KeyboardInterrupt:
         how = f"fourier-circuits train --out {runs[0].path} --resume"
         typer.echo(f"stopped and saved; go on with: {how}", err=True)

@@ -10,19 +10,18 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fourier_circuits.anatomy import Anatomy
+    from fourier_circuits.dynamics import LiveMeasures
     from fourier_circuits.reproduction import Reproduction
 
 out = Console(width=None if sys.stdout.isatty() else 160)
 
 
-def show_training(steps: Any, total: int, start: int, log: str) -> dict[Any, Any]:
-    """Show training as it goes, and return the last checkpoint of every run by its configuration.
+def show_training(steps: Any, live: "dict[Any, LiveMeasures]", total: int, start: int, log: str) -> dict[Any, Any]:
+    """Show training as it goes, measuring on the way; returns the last checkpoint of every run by its configuration.
 
     On a terminal a bar; elsewhere a line every thousand epochs; or one JSON object per log point and run.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from fourier_circuits.dynamics import PhaseWatch
 
     columns = (
         TextColumn("epoch {task.completed:,.0f} of {task.total:,.0f}"), BarColumn(), TextColumn("{task.fields[state]}"),
@@ -30,17 +29,18 @@ def show_training(steps: Any, total: int, start: int, log: str) -> dict[Any, Any
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     last: dict[Any, Any] = {}
-    watch = PhaseWatch()
     bar_shown = log == "bar" and out.is_terminal
     with Progress(*columns, console=out, disable=not bar_shown, speed_estimate_period=60) as bar:
         shown = bar.add_task("train", total=total, completed=start, state="", rate="")
         for step in steps:
             last |= {checkpoint.config: checkpoint for checkpoint in step}
+            phase = {checkpoint.config: live[checkpoint.config].take(checkpoint) for checkpoint in step}
             first = step[0]
             if log == "jsonl":
                 for c in step:
                     names = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "stopped")
-                    typer.echo(json.dumps({"seed": c.config.seed, **{name: getattr(c, name) for name in names}}))
+                    values = {name: getattr(c, name) for name in names}
+                    typer.echo(json.dumps({"seed": c.config.seed, **values, "phase": phase[c.config]}))
                 continue
             state = f"train {first.train_loss:.2e}  test {first.test_loss:.2e}  test accuracy {first.test_accuracy:.1%}"
             if bar_shown:
@@ -48,11 +48,11 @@ def show_training(steps: Any, total: int, start: int, log: str) -> dict[Any, Any
                 bar.update(
                     shown,
                     completed=first.epoch,
-                    state=f"{state}  {watch.phase(first)}",
+                    state=f"{state}  {phase[first.config]}",
                     rate=f"{speed:.0f}/s" if speed else "",
                 )
             elif log == "bar" and first.epoch % 1000 == 0:
-                typer.echo(f"epoch {first.epoch} of {total}  {state}")
+                typer.echo(f"epoch {first.epoch} of {total}  {state}  {phase[first.config]}")
     return last
 
 

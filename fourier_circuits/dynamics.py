@@ -77,40 +77,54 @@ def telling_epochs(frame: pd.DataFrame, count: int) -> list[int]:
     return chosen
 
 
-class PhaseWatch:
-    """Says, while a run trains, which phase it seems to be in.
+class LiveMeasures:
+    """Measures taken while a run trains: what `phases` needs, with the frequencies that stand out of W_L *then*.
 
-    Every so many epochs it takes the measures that `phases` needs, with the frequencies that stand out of W_L at that
-    moment; `progress_measures` afterwards takes the final ones.
+    `progress_measures` afterwards takes all of them, with the frequencies of the final model, as the paper does.
+
+    Args:
+        run: its folder keeps them as live.csv; a run that is resumed goes on with what is there.
+        every: how many epochs apart; a multiple of the run's `log_every`. 0 takes none.
+
+    Raises:
+        ValueError: epochs that the run does not log.
     """
 
-    def __init__(self, every: int = 250) -> None:
-        self.every = every
-        self.rows: dict[int, dict[str, float]] = {}
-        self.text = "memorisation"
+    def __init__(self, run: Run, every: int) -> None:
+        if every < 0 or every % run.config.log_every:
+            raise ValueError(
+                f"measures can be taken every {run.config.log_every} epochs or a multiple of that, got {every}"
+            )
+        self.run, self.every = run, every
+        stored = run.live_measures()
+        self.rows: dict[int, dict[str, float]] = {} if stored is None else stored.to_dict(orient="index")  # pyright: ignore
+        self.phase = "memorisation"
 
-    def phase(self, checkpoint: Checkpoint) -> str:
-        """The phase at a checkpoint of `train`, in a few words."""
-        if checkpoint.epoch % self.every == 0:
+    def take(self, checkpoint: Checkpoint) -> str:
+        """Measure a checkpoint of `train`, if it is due; returns the phase that the run seems to be in."""
+        if self.every and checkpoint.epoch % self.every == 0:
             task = checkpoint.config.task()
             weights = weights_of(checkpoint.state, task)
             freqs = key_by_spectrum(weights.neuron_to_logit.T, "neuron_logit_map")
             if freqs:
                 logits = read_logits(checkpoint.model(), task)
-                train = task.split(checkpoint.config.train_fraction, checkpoint.config.seed)
                 self.rows[checkpoint.epoch] = {
+                    "frequencies": len(freqs),
                     "train_loss": checkpoint.train_loss,
-                    "excluded_loss": excluded_loss(logits, task.answers, freqs, where=train),
+                    "test_loss": checkpoint.test_loss,
+                    "excluded_loss": excluded_loss(logits, task.answers, freqs, where=self.run.train_pairs),
                     "restricted_loss": restricted_loss(logits, task.answers, freqs),
                     "squares_total": sum(weights.squares.values()),
                 }
-                found = phases(pd.DataFrame.from_dict(self.rows, orient="index"))
+                frame = pd.DataFrame.from_dict(self.rows, orient="index").rename_axis("epoch").sort_index()
+                self.run.save_live_measures(frame)
+                found = phases(frame)
                 named = [
                     ("clean", found.cleanup_ends), ("cleanup", found.circuit_formation_ends),
                     ("circuit formation", found.memorisation_ends), ("memorisation", 0),
                 ]  # fmt: skip
-                self.text = next(name for name, since in named if since is not None)
-        return self.text
+                self.phase = next(name for name, since in named if since is not None)
+        return self.phase
 
 
 def _rows(

@@ -8,14 +8,13 @@ At `=` the query is one constant vector per head, and keys and values depend onl
    hidden = act(z W_O W_in + c),  logits = hidden W_out W_U + z W_O W_U + d.
 
 The same numbers as the model to rounding. Every array has a leading axis of *runs*, so that many models of one
-shape advance together; a single model is a batch of one. Gradients: step 1 by autograd, steps 2 and 3 by hand
-in buffers that are kept (`training_loss`).
+shape advance together; a single model is a batch of one. Gradients: steps 2 and 3 by hand in buffers that are
+kept (`loss_and_gradients`), step 1 by autograd.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,13 +55,24 @@ class Tables:
     hidden_to_logits: Tensor
     """W_out W_U (run, hidden, out)."""
 
+    def flat(self) -> tuple[Tensor, ...]:
+        """All of them, in one fixed order."""
+        return (
+            *self.scores, *self.values, self.z_to_hidden, self.hidden_bias, self.z_to_logits, self.logit_bias,
+            self.hidden_to_logits,
+        )  # fmt: skip
 
-def tables(weights: Mapping[str, Tensor], task: GridTask) -> Tables:
+
+def tokens_at(task: GridTask, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens that stand at the three positions: of every a, of every b, and of `=`."""
+    tokens = task.tokens.to(device)
+    return tokens[:, 0, 0].contiguous(), tokens[0, :, 1].contiguous(), tokens[0, 0, 2:].contiguous()
+
+
+def tables(weights: Mapping[str, Tensor], tokens: tuple[Tensor, Tensor, Tensor]) -> Tables:
     """Multiply the weights (stacked: first axis runs) out into `Tables`; differentiable."""
     w = {name.rsplit(".", 1)[-1]: tensor for name, tensor in weights.items()}
-    tokens = task.tokens.to(w["W_E"].device)
-    a, b, equals = tokens[:, 0, 0], tokens[0, :, 1], tokens[0, 0, 2:]
-    inputs = [w["W_E"].index_select(1, t) + w["W_pos"][:, i : i + 1] for i, t in enumerate((a, b, equals))]
+    inputs = [w["W_E"].index_select(1, t) + w["W_pos"][:, i : i + 1] for i, t in enumerate(tokens)]
     read = inputs[2]
     query = torch.einsum("rid,rhde->rhe", read, w["W_Q"]) + w["b_Q"]
     runs, heads, _, d_head = w["W_K"].shape
@@ -104,7 +114,7 @@ class Batch:
 
 
 class Buffers:
-    """Memory that `forward` and `training_loss` write into, kept from step to step."""
+    """Memory that `forward` and `loss_and_gradients` write into, kept from step to step."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
@@ -173,64 +183,55 @@ def cross_entropy(logits: Tensor, answer: Tensor, dtype: torch.dtype = torch.flo
     return -log_p.gather(2, answer[..., None]).mean(dim=(1, 2))
 
 
-class _TrainingLoss(torch.autograd.Function):
-    """Steps 2 and 3 and the loss; the gradients are worked out in the forward call, where all is at hand."""
+@torch.no_grad()
+def loss_and_gradients(
+    t: Tables, batch: Batch, buffers: Buffers, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Mean cross entropy of each run over all its logits, (run,), and its gradient for each table of `t.flat()`."""
+    out = forward(t, batch, buffers)
+    runs, pairs, heads, _ = out.pattern.shape
 
-    @staticmethod
-    def forward(ctx: Any, batch: Batch, buffers: Buffers, dtype: torch.dtype, *flat: Tensor) -> Tensor:
-        t = Tables(flat[0:3], flat[3:6], *flat[6:])  # pyright: ignore
-        out = forward(t, batch, buffers)
-        runs, pairs, heads, _ = out.pattern.shape
+    exact = buffers.get("exact", tuple(out.logits.shape), out.logits, dtype).copy_(out.logits)
+    log_p = buffers.get("log_p", tuple(out.logits.shape), out.logits, dtype)
+    torch.ops.aten._log_softmax.out(exact, -1, False, out=log_p)
+    answer = batch.answer[..., None]
+    loss = -log_p.gather(2, answer).mean(dim=(1, 2))
+    d_log = log_p.exp_()
+    d_log.scatter_add_(2, answer, torch.full_like(answer, -1, dtype=dtype))
+    d_logits = out.logits.copy_(d_log.div_(pairs))
 
-        exact = buffers.get("exact", tuple(out.logits.shape), out.logits, dtype).copy_(out.logits)
-        log_p = buffers.get("log_p", tuple(out.logits.shape), out.logits, dtype)
-        torch.ops.aten._log_softmax.out(exact, -1, False, out=log_p)
-        answer = batch.answer[..., None]
-        loss = -log_p.gather(2, answer).mean(dim=(1, 2))
-        d_log = log_p.exp_()
-        d_log.scatter_add_(2, answer, torch.full_like(answer, -1, dtype=dtype))
-        d_logits = out.logits.copy_(d_log.div_(pairs))
+    d_hidden = buffers.get("d_hidden", tuple(out.hidden.shape), out.hidden)
+    torch.bmm(d_logits, t.hidden_to_logits.transpose(1, 2), out=d_hidden)
+    torch.ops.aten.threshold_backward.grad_input(d_hidden, out.hidden, 0, grad_input=d_hidden)
+    d_z = buffers.get("d_z", tuple(out.z.shape), out.z)
+    torch.bmm(d_logits, t.z_to_logits.transpose(1, 2), out=d_z)
+    d_z.baddbmm_(d_hidden, t.z_to_hidden.transpose(1, 2))
 
-        d_hidden = buffers.get("d_hidden", tuple(out.hidden.shape), out.hidden)
-        torch.bmm(d_logits, t.hidden_to_logits.transpose(1, 2), out=d_hidden)
-        torch.ops.aten.threshold_backward.grad_input(d_hidden, out.hidden, 0, grad_input=d_hidden)
-        d_z = buffers.get("d_z", tuple(out.z.shape), out.z)
-        torch.bmm(d_logits, t.z_to_logits.transpose(1, 2), out=d_z)
-        d_z.baddbmm_(d_hidden, t.z_to_hidden.transpose(1, 2))
-
-        index = (batch.a, batch.b, batch.a)
-        by_head = d_z.view(runs, pairs, heads, -1)
-        product = buffers.get("product", tuple(by_head.shape), d_z)
-        d_values, d_pattern = [], torch.empty_like(out.pattern)
-        for key, (table, i) in enumerate(zip(t.values, index, strict=True)):
-            torch.mul(by_head, out.values[key], out=product)
-            torch.sum(product, dim=-1, out=d_pattern[..., key])
-            torch.mul(by_head, out.pattern[..., key, None], out=product)
-            d_values.append(_summed_over_pairs(product.view(runs, pairs, -1), i, table.shape[1]))
-        d_scores = torch.ops.aten._softmax_backward_data(d_pattern, out.pattern, -1, out.pattern.dtype)
-        d_scores = [
-            _summed_over_pairs(d_scores[..., key], i, table.shape[1])
-            for key, (table, i) in enumerate(zip(t.scores, index, strict=True))
-        ]
-        z_t, hidden_t = out.z.transpose(1, 2), out.hidden.transpose(1, 2)
-        ctx.gradients = (
-            *d_scores,
-            *d_values,
-            torch.bmm(z_t, d_hidden),
-            d_hidden.sum(dim=1, keepdim=True),
-            torch.bmm(z_t, d_logits),
-            d_logits.sum(dim=1, keepdim=True),
-            torch.bmm(hidden_t, d_logits),
-        )
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        scale = upstream[0]
-        if bool((scale == 1).all()):
-            return (None, None, None, *ctx.gradients)
-        scaled = (g * scale.to(g.dtype)[:, None, None] for g in ctx.gradients)
-        return (None, None, None, *scaled)
+    index = (batch.a, batch.b, batch.a)
+    by_head = d_z.view(runs, pairs, heads, -1)
+    product = buffers.get("product", tuple(by_head.shape), d_z)
+    d_values, d_pattern = [], torch.empty_like(out.pattern)
+    for key, (table, i) in enumerate(zip(t.values, index, strict=True)):
+        torch.mul(by_head, out.values[key], out=product)
+        torch.sum(product, dim=-1, out=d_pattern[..., key])
+        torch.mul(by_head, out.pattern[..., key, None], out=product)
+        d_values.append(_summed_over_pairs(product.view(runs, pairs, -1), i, table.shape[1]))
+    d_scores = torch.ops.aten._softmax_backward_data(d_pattern, out.pattern, -1, out.pattern.dtype)
+    d_scores = [
+        _summed_over_pairs(d_scores[..., key], i, table.shape[1])
+        for key, (table, i) in enumerate(zip(t.scores, index, strict=True))
+    ]
+    z_t, hidden_t = out.z.transpose(1, 2), out.hidden.transpose(1, 2)
+    gradients = (
+        *d_scores,
+        *d_values,
+        torch.bmm(z_t, d_hidden),
+        d_hidden.sum(dim=1, keepdim=True),
+        torch.bmm(z_t, d_logits),
+        d_logits.sum(dim=1, keepdim=True),
+        torch.bmm(hidden_t, d_logits),
+    )
+    return loss, gradients
 
 
 def _summed_over_pairs(per_pair: Tensor, index: Tensor, numbers: int) -> Tensor:
@@ -241,11 +242,3 @@ def _summed_over_pairs(per_pair: Tensor, index: Tensor, numbers: int) -> Tensor:
     flat = index + numbers * torch.arange(runs, device=index.device)[:, None]
     table = torch.zeros(runs * numbers, width, dtype=per_pair.dtype, device=per_pair.device)
     return table.index_add_(0, flat.reshape(-1), per_pair.reshape(-1, width)).view(runs, numbers, width)
-
-
-def training_loss(t: Tables, batch: Batch, buffers: Buffers, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Mean cross entropy of each run over all its logits, (run,), differentiable with respect to the tables."""
-    return _TrainingLoss.apply(  # pyright: ignore
-        batch, buffers, dtype, *t.scores, *t.values, t.z_to_hidden, t.hidden_bias, t.z_to_logits, t.logit_bias,
-        t.hidden_to_logits,
-    )  # fmt: skip

@@ -82,7 +82,7 @@ def factored_parts(model: Any, task: GridTask) -> tuple[State, factored.LastPosi
     everything = torch.ones(task.p, task.p, dtype=torch.bool)
     stacked = {name: tensor[None] for name, tensor in state.items()}
     batch = factored.Batch.of_pairs(task, [everything])
-    return state, factored.forward(factored.tables(stacked, task), batch)
+    return state, factored.forward(factored.tables(stacked, factored.tokens_at(task)), batch)
 
 
 @torch.no_grad()

@@ -4,9 +4,12 @@ The trained parameters of all runs live in one (run, parameter) matrix. Every na
 and so are the parameters of a `HookedTransformer` that trains there: nothing is ever converted or copied.
 """
 
-from collections.abc import Sequence
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -41,9 +44,10 @@ class Stack:
             self.gradients[name] = self.gradient[:, start:end].view(-1, *shape)
             start = end
 
-    def state(self, run: int) -> State:
-        """A copy of one run's weights."""
-        return {name: weight[run].detach().cpu().clone() for name, weight in self.weights.items()}
+    def states(self) -> list[State]:
+        """A copy of every run's weights, in main memory."""
+        kept = {name: weight.detach().cpu() for name, weight in self.weights.items()}
+        return [{name: weight[run].clone() for name, weight in kept.items()} for run in range(len(self.flat))]
 
 
 class Engine(Protocol):
@@ -61,30 +65,56 @@ class Engine(Protocol):
 class FactoredEngine:
     """The exact factored step (`model/factored.py`); all runs in one batched pass."""
 
-    def __init__(self, stack: Stack, configs: Sequence[RunConfig], task: GridTask, masks: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        configs: Sequence[RunConfig],
+        task: GridTask,
+        masks: Sequence[Tensor],
+        compiled: bool = False,
+    ) -> None:
         self.stack, self.task = stack, task
         self.loss_dtype = getattr(torch, configs[0].loss_dtype)
         self.device = stack.flat.device
+        self.tokens = factored.tokens_at(task, self.device)
         self.batch = factored.Batch.of_pairs(task, list(masks), self.device)
         self.buffers, self.test_buffers = factored.Buffers(), factored.Buffers()
+        self.tables: Callable[..., Any] = factored.tables
+        if compiled:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Compile `tables` and try it; where that does not work, say so and go on without."""
+        compiler = next(filter(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++", "cl"]), None)
+        reason: object = "no C++ compiler (c++, g++, clang++ or cl) is installed"
+        if compiler is not None or self.device.type == "cuda":
+            try:
+                with warnings.catch_warnings(action="ignore"):  # the compiler's own, about its own inspection
+                    self.tables = torch.compile(factored.tables, dynamic=False)
+                    self.backward()
+                return
+            except Exception as error:  # whatever a foreign compiler fails with
+                reason = str(error).strip().partition("\n")[0]
+        self.tables = factored.tables
+        warnings.warn(f"trains without compiling: {reason}", stacklevel=2)
 
     def backward(self) -> Tensor:
         """Losses; the gradients go into the stack."""
-        tables = factored.tables(self.stack.weights, self.task)
-        loss = factored.training_loss(tables, self.batch, self.buffers, self.loss_dtype)
+        tables = self.tables(self.stack.weights, self.tokens)
+        loss, upstream = factored.loss_and_gradients(tables, self.batch, self.buffers, self.loss_dtype)
         places = self.stack.gradients
-        found = torch.autograd.grad(loss, [self.stack.weights[name] for name in places], torch.ones_like(loss))
+        found = torch.autograd.grad(tables.flat(), [self.stack.weights[name] for name in places], upstream)
         torch._foreach_copy_(list(places.values()), list(found))
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Losses and accuracies."""
         batch = factored.Batch.of_pairs(self.task, list(masks), self.device)
-        tables = factored.tables(self.stack.weights, self.task)
+        tables = factored.tables(self.stack.weights, self.tokens)
         logits = factored.forward(tables, batch, self.test_buffers).logits
         accuracy = (logits.argmax(dim=-1) == batch.answer).double().mean(dim=1)
-        return factored.cross_entropy(logits, batch.answer), accuracy
+        return factored.cross_entropy(logits, batch.answer).cpu(), accuracy.cpu()
 
 
 class PlainEngine:
@@ -93,16 +123,17 @@ class PlainEngine:
     def __init__(self, stack: Stack, configs: Sequence[RunConfig], task: GridTask, masks: Sequence[Tensor]) -> None:
         self.stack, self.task, self.masks = stack, task, masks
         self.loss_dtype = getattr(torch, configs[0].loss_dtype)
+        self.device = stack.flat.device
         self.models = []
-        for run, config in enumerate(configs):
-            model = build_transformer(config.model, state=stack.state(run))
+        for run, (config, state) in enumerate(zip(configs, stack.states(), strict=True)):
+            model = build_transformer(config.model, state=state).to(self.device, print_details=False)
             for name, parameter in model.named_parameters():
                 parameter.data = stack.weights[name][run].detach()
             self.models.append(model)
 
     def _loss(self, model: torch.nn.Module, mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        logits = model(self.task.tokens[mask])[:, self.task.read_at]
-        answer = self.task.outputs[self.task.answers[mask]]
+        logits = model(self.task.tokens[mask].to(self.device))[:, self.task.read_at]
+        answer = self.task.outputs[self.task.answers[mask]].to(self.device)
         accuracy = (logits.argmax(dim=-1) == answer).double().mean()
         return torch.nn.functional.cross_entropy(logits.to(dtype), answer), accuracy
 
@@ -123,4 +154,4 @@ class PlainEngine:
         """Losses and accuracies."""
         results = [self._loss(m, mask, torch.float64) for m, mask in zip(self.models, masks, strict=True)]
         losses, accuracies = zip(*results, strict=True)
-        return torch.stack(losses), torch.stack(accuracies)
+        return torch.stack(losses).cpu(), torch.stack(accuracies).cpu()

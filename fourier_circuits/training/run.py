@@ -2,7 +2,8 @@
 
     config.json                         everything that decided it, the versions, the engine
     losses.csv                          epoch, train_loss (every epoch), test_loss and accuracies (logged epochs)
-    measures.csv                        progress measures, once they have been taken
+    live.csv                            measures taken while it trained
+    measures.csv                        all progress measures, taken afterwards
     checkpoints/epoch-000100.safetensors
     resume/epoch-000500.safetensors     weights and AdamW's moments, the last two
 
@@ -16,7 +17,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from fourier_circuits.model.formats import (
 )
 from fourier_circuits.model.state import State
 from fourier_circuits.task import ModularAddition
-from fourier_circuits.training.config import RunConfig
+from fourier_circuits.training.config import CPU, Hardware, RunConfig
 
 FORMAT = 1
 
@@ -79,7 +80,9 @@ class Run:
             raise ValueError(f"{str(file)!r} is not a run's configuration: {error}") from None
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: RunConfig, engine: str = "auto") -> "Run":
+    def create(
+        cls, path: str | os.PathLike[str], config: RunConfig, engine: str = "auto", hardware: Hardware = CPU
+    ) -> "Run":
         """A new run in a folder that does not exist yet, or is empty.
 
         Raises:
@@ -88,7 +91,10 @@ class Run:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(file.name != ".lock" for file in path.iterdir())):
             raise FileExistsError(f"{str(path)!r} exists already: give another folder, or resume the run in it")
-        about = {"format": FORMAT, "engine": engine, "versions": _versions(), "git_commit": _git_commit()}
+        about = {
+            "format": FORMAT, "engine": engine, "hardware": asdict(hardware), "versions": _versions(),
+            "git_commit": _git_commit(),
+        }  # fmt: skip
         run = cls(path, config, about)
         write_whole(path / "config.json", json.dumps({**about, "run": config.to_dict()}, indent=1).encode())
         return run
@@ -133,6 +139,15 @@ class Run:
     def measures(self) -> pd.DataFrame:
         """The stored progress measures, indexed by epoch."""
         return self._table("measures.csv", "take them with `fourier-circuits measure`")
+
+    def live_measures(self) -> pd.DataFrame | None:
+        """The measures taken while it trained, indexed by epoch; None where none were."""
+        file = self.path / "live.csv"
+        return read_table(file) if file.is_file() else None
+
+    def save_live_measures(self, frame: pd.DataFrame) -> None:
+        """Store the measures taken so far."""
+        write_table(self.path / "live.csv", frame)
 
     def thin(self, epochs: Collection[int]) -> None:
         """Keep the checkpoints of these epochs only, and nothing to resume from: a finished run to give away."""

@@ -11,8 +11,9 @@ from torch import Tensor
 from fourier_circuits.model.factored import why_not_factored
 from fourier_circuits.model.state import State, initial_state
 from fourier_circuits.model.transformer import build_transformer
-from fourier_circuits.training.config import RunConfig
+from fourier_circuits.training.config import CPU, Hardware, RunConfig
 from fourier_circuits.training.engines import Engine, FactoredEngine, PlainEngine, Stack
+from fourier_circuits.training.graph import GraphedStep
 
 EngineName = str
 """"auto", "factored" or "plain"; checked by `choose_engine`."""
@@ -81,16 +82,24 @@ def has_grokked(checkpoint: Checkpoint) -> bool:
 class _Batch:
     """Runs of one shape at one epoch, advancing together."""
 
-    def __init__(self, configs: Sequence[RunConfig], engine: EngineName, start: Sequence[Checkpoint] | None) -> None:
+    def __init__(
+        self, configs: Sequence[RunConfig], engine: EngineName, start: Sequence[Checkpoint] | None, hardware: Hardware
+    ) -> None:
         self.configs = list(configs)
         self.epoch = start[0].epoch if start else 0
         task = configs[0].task()
         self.train_masks = [task.split(c.train_fraction, c.seed) for c in configs]
         states = [c.state for c in start] if start else [initial_state(c.model, c.seed) for c in configs]
-        self.stack = Stack(self.configs, states)
+        self.stack = Stack(self.configs, states, hardware.device)
+        self.on_gpu = hardware.device == "cuda"
         self.optimizer = self._optimizer(start)
-        kind = FactoredEngine if choose_engine(configs[0], engine) == "factored" else PlainEngine
-        self.engine: Engine = kind(self.stack, self.configs, task, self.train_masks)
+        self.engine: Engine
+        if choose_engine(configs[0], engine) == "factored":
+            self.engine = FactoredEngine(self.stack, self.configs, task, self.train_masks, hardware.compiled)
+        else:
+            self.engine = PlainEngine(self.stack, self.configs, task, self.train_masks)
+        graphed = self.on_gpu and isinstance(self.engine, FactoredEngine)
+        self.step = GraphedStep(self.engine.backward, self.optimizer) if graphed else self._step
 
     def _optimizer(self, start: Sequence[Checkpoint] | None) -> torch.optim.AdamW:
         """One parameter group for each stretch of runs with the same hyper-parameters."""
@@ -102,38 +111,44 @@ class _Batch:
             rows = slice(row, row + len(list(members)))
             parameter = flat[rows]
             parameter.grad = gradient[rows]
+            rate = torch.tensor(rate, device=flat.device) if self.on_gpu else rate
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "betas": betas, "rows": rows})
             row = rows.stop
-        optimizer = torch.optim.AdamW(groups, eps=1e-8, fused=True)
+        optimizer = torch.optim.AdamW(groups, eps=1e-8, fused=True, capturable=self.on_gpu)
         for group in optimizer.param_groups if start else []:
             mean, square = (
                 torch.stack([c.moments[i] for c in (start or [])[group["rows"]]]).to(flat.device) for i in (0, 1)
             )  # fmt: skip
-            state = {"step": torch.tensor(float(self.epoch)), "exp_avg": mean, "exp_avg_sq": square}
-            optimizer.state[group["params"][0]] = state
+            steps = torch.tensor(float(self.epoch), device=flat.device)
+            optimizer.state[group["params"][0]] = {"step": steps, "exp_avg": mean, "exp_avg_sq": square}
         return optimizer
 
-    def _moments(self, run: int) -> tuple[Tensor, Tensor]:
+    def _moments(self) -> list[tuple[Tensor, Tensor]]:
+        """AdamW's state of each run, in main memory."""
+        found: list[tuple[Tensor, Tensor]] = []
         for group in self.optimizer.param_groups:
-            rows = group["rows"]
-            if rows.start <= run < rows.stop:
-                state = self.optimizer.state[group["params"][0]]
-                if not state:
-                    return torch.zeros_like(self.stack.flat[run]), torch.zeros_like(self.stack.flat[run])
-                row = run - rows.start
-                return state["exp_avg"][row].cpu().clone(), state["exp_avg_sq"][row].cpu().clone()
-        raise IndexError(run)
+            (parameter,) = group["params"]
+            state = self.optimizer.state[parameter]
+            nothing = torch.zeros_like(parameter)
+            means, squares = (state.get(name, nothing).cpu() for name in ("exp_avg", "exp_avg_sq"))
+            found += [(mean.clone(), square.clone()) for mean, square in zip(means, squares, strict=True)]
+        return found
+
+    def _step(self) -> Tensor:
+        losses = self.engine.backward()
+        self.optimizer.step()
+        return losses
 
     def advance(self, epochs: int) -> Tensor:
         """Make so many updates; the losses before each of them, (epoch, run)."""
         losses = []
         for _ in range(epochs):
-            losses.append(self.engine.backward())
             for group, config in zip(self.optimizer.param_groups, self._leaders(), strict=True):
-                group["lr"] = config.learning_rate * min(self.epoch / config.warmup, 1)
-            self.optimizer.step()
+                rate = config.learning_rate * min(self.epoch / config.warmup, 1)
+                group["lr"] = group["lr"].fill_(rate) if self.on_gpu else rate
+            losses.append(self.step())
             self.epoch += 1
-        return torch.stack(losses) if losses else torch.zeros(0, len(self.configs), dtype=torch.float64)
+        return torch.stack(losses).cpu() if losses else torch.zeros(0, len(self.configs), dtype=torch.float64)
 
     def _leaders(self) -> list[RunConfig]:
         return [self.configs[group["rows"].start] for group in self.optimizer.param_groups]
@@ -145,12 +160,13 @@ class _Batch:
             test_loss = test_accuracy = torch.full_like(train_loss, torch.nan)
         else:
             test_loss, test_accuracy = self.engine.evaluate([~mask for mask in self.train_masks])
+        states, moments = self.stack.states(), self._moments()
         return [
             Checkpoint(
                 config=config,
                 epoch=self.epoch,
-                state=self.stack.state(run),
-                moments=self._moments(run),
+                state=states[run],
+                moments=moments[run],
                 train_loss=train_loss[run].item(),
                 train_accuracy=train_accuracy[run].item(),
                 test_loss=test_loss[run].item(),
@@ -166,6 +182,7 @@ def train_many(
     engine: EngineName = "auto",
     until: str = "finished",
     resume_from: Sequence[Checkpoint] | None = None,
+    hardware: Hardware = CPU,
 ) -> Generator[list[Checkpoint]]:
     """Train runs of one shape together; yields a checkpoint of each run still in the batch at every log point.
 
@@ -178,6 +195,7 @@ def train_many(
         engine: "factored" (exact and several times faster, for one-layer models), "plain", or "auto".
         until: "grokked" ends a run early, when `has_grokked`.
         resume_from: one checkpoint per run, all of one epoch, to go on from; they are not yielded again.
+        hardware: the device, and whether to compile.
 
     Raises:
         ValueError: configurations that cannot share a batch.
@@ -191,7 +209,8 @@ def train_many(
             f"warmup; got {len(shapes)} different combinations for {len(configs)} runs"
         )
     last = list(resume_from or ())
-    batch = _Batch(configs, engine, last or None)
+    torch.backends.cuda.matmul.allow_tf32 = hardware.tf32
+    batch = _Batch(configs, engine, last or None, hardware)
     total, every = configs[0].epochs, configs[0].log_every
     if not last:
         last = batch.checkpoints(torch.zeros(0, len(configs)))
@@ -214,7 +233,7 @@ def train_many(
         if not last:
             return
         if len(last) < len(reached):
-            batch = _Batch([checkpoint.config for checkpoint in last], engine, last)
+            batch = _Batch([checkpoint.config for checkpoint in last], engine, last, hardware)
 
 
 def train(
@@ -222,6 +241,7 @@ def train(
     engine: EngineName = "auto",
     until: str = "finished",
     resume_from: Checkpoint | None = None,
+    hardware: Hardware = CPU,
 ) -> Generator[Checkpoint]:
     """Train one model; yields a checkpoint at epoch 0, every `config.log_every` epochs, and at the last.
 
@@ -230,7 +250,7 @@ def train(
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
-    for (checkpoint,) in train_many([config], engine, until, [resume_from] if resume_from else None):
+    for (checkpoint,) in train_many([config], engine, until, [resume_from] if resume_from else None, hardware):
         if checkpoint.stopped and checkpoint.stopped.startswith("diverged"):
             raise DivergedError(checkpoint)
         yield checkpoint

@@ -1,5 +1,6 @@
 """The loop, its two engines and many runs at once."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from fourier_circuits.model.config import ModelConfig
 from fourier_circuits.model.state import initial_state
-from fourier_circuits.training.config import RunConfig
+from fourier_circuits.training.config import Hardware, RunConfig
 from fourier_circuits.training.engines import FactoredEngine, PlainEngine, Stack
 from fourier_circuits.training.train import DivergedError, choose_engine, has_grokked, train, train_many
 from tests.tolerance import assert_close
@@ -51,6 +52,57 @@ def test_losses_are_those_of_the_textbook_loop(engine):
     passed = [loss for checkpoint in train(SMALL, engine=engine) for loss in checkpoint.passed_losses]
     assert_close(passed, textbook(SMALL, 60), relative=1e-4, because=DRIFT)
     assert passed[0] == passed[1], "the first update of the warm-up has learning rate zero"
+
+
+def test_curves_of_both_engines_agree_over_300_epochs():
+    config = replace(SMALL, epochs=300, log_every=100)
+    curves = [
+        [loss for checkpoint in train(config, engine=engine) for loss in checkpoint.passed_losses]
+        for engine in ("factored", "plain")
+    ]
+    assert len(curves[0]) == 300 and curves[0][-1] < 0.2 * curves[0][0]
+    assert_close(*curves, relative=1e-3, because=DRIFT)
+
+
+def test_compiling_changes_nothing_but_time():
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    compiled, plain = last(SMALL, hardware=Hardware(compiled=True)), last(SMALL)
+    for name, tensor in plain.state.items():
+        assert_close(compiled.state[name], tensor, relative=1e-3, because=DRIFT)
+
+
+def test_without_a_compiler_it_trains_as_it_is(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.warns(UserWarning, match=r"trains without compiling: no C\+\+ compiler"):
+        assert last(SMALL, hardware=Hardware(compiled=True)).stopped == "finished"
+
+
+def test_with_a_compiler_that_fails_it_trains_as_it_is(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("collect2: ld returned 1\n a stack trace follows")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/c++")
+    with pytest.warns(UserWarning, match="trains without compiling: collect2: ld returned 1$"):
+        assert last(SMALL, hardware=Hardware(compiled=True)).stopped == "finished"
+
+
+def test_hardware_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'tpu'"):
+        Hardware(device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device 'cuda' needs an NVIDIA GPU"):
+            Hardware(device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_on_a_gpu_trains_as_the_cpu_does():
+    on_gpu, on_cpu = last(SMALL, hardware=Hardware("cuda")), last(SMALL)
+    assert_close(on_gpu.passed_losses, on_cpu.passed_losses, relative=1e-3, because=DRIFT)
+    for name, tensor in on_cpu.state.items():
+        assert_close(on_gpu.state[name], tensor, relative=1e-2, because=DRIFT)
 
 
 @pytest.mark.parametrize("biases", [True, False])
