@@ -1,6 +1,6 @@
 """`ablate(model, freqs)`: take frequencies away inside a model, or keep only them, and see what it costs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from fourier_circuits.fourier.basis import checked_frequencies, fourier_basis
 from fourier_circuits.fourier.subspace import DirectionsName, constant_subspace, frequency_subspace
 from fourier_circuits.model.hooks import HookError, default_layer, edited_logits
 from fourier_circuits.model.read import in_float64, task_of
-from fourier_circuits.model.sites import site_named
+from fourier_circuits.model.sites import SITES, site_named
 from fourier_circuits.task import GridTask
 
 NOTHING_CHANGED = 1e-12
@@ -197,6 +197,29 @@ def ablate(
             + ("; before mlp_post there is no sum of a and b yet: try directions='block'" if chosen == "sum" else "")
         )
     return replace(joint, each=rows)
+
+
+def ablate_everywhere(
+    model: Any, freqs: Iterable[int], *, sites: Sequence[str] | None = None, task: GridTask | None = None
+) -> pd.DataFrame:
+    """The loss over all pairs after removing frequencies at every site: rows sites, columns `k=14`, ..., `all key`,
+    `all others`.
+
+    "all others" keeps the constant and the given frequencies only. Directions as `ablate` takes them by default.
+
+    Args:
+        model, freqs, task: as for `ablate`.
+        sites: which; all but `attn_pattern`, if None.
+    """
+    task, precise = task_of(model, task), in_float64(model)
+    ks = checked_frequencies(freqs, task.p)
+    rows = {}
+    for at in sites or [name for name in SITES if name != "attn_pattern"]:
+        removed = ablate(precise, ks, at=at, each=True, task=task)
+        row = {f"k={k}": ablation.loss for k, ablation in zip(ks, removed.each, strict=True)}
+        kept = ablate(precise, ks, at=at, keep=True, task=task)
+        rows[at] = row | {"all key": removed.loss, "all others": kept.loss}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
 
 
 def _scores(logits: LogitGrid, baseline: LogitGrid, answers: AnswerGrid, where: PairMask | None) -> Scores:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fourier_circuits.analysis.frequencies import NEURON_SHARE, NeuronFrequencies
-from fourier_circuits.arrays import AnswerGrid, HeadValues, LogitGrid, NeuronGrid, NeuronLogitMap, PatternGrid
+from fourier_circuits.arrays import AnswerGrid, Embedding, HeadValues, LogitGrid, NeuronGrid, NeuronLogitMap, PatternGrid
 from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
 from fourier_circuits.fourier.grid import transform, variance
 from fourier_circuits.fourier.subspace import (
@@ -192,6 +192,25 @@ def cosine_logits(alphas: Tensor, freqs: Sequence[int], answers: Tensor, p: int)
     """sum_k alpha_k cos w_k(answer - c), for pairs that have these answers: (..., answer)."""
     wave = (alphas[:, None] * torch.stack([_cosine(p, k) for k in freqs])).sum(dim=0)
     return wave[_turns(answers, p)]
+
+
+def embedding_planes(embed: Embedding, freqs: Iterable[int]) -> Tensor:
+    """For each frequency two orthonormal directions of the stream, that W_E writes cos w_k n and sin w_k n along.
+
+    Returns:
+        (frequency, 2, model). The first is W_E's own cos direction, the second its sin direction made orthogonal to it.
+    """
+    rows = [fourier_basis(embed.shape[0]).components(k) for k in checked_frequencies(freqs, embed.shape[0])]
+    if any(len(pair) < 2 for pair in rows):
+        raise ValueError("the frequency p/2 has a cosine only: it makes a line, not a plane")
+    written = fourier_basis(embed.shape[0]).vectors[torch.tensor(rows)] @ embed
+    frame, upper = torch.linalg.qr(written.transpose(1, 2))
+    return (frame * upper.diagonal(dim1=1, dim2=2).sign()[:, None]).transpose(1, 2)
+
+
+def on_planes(embed: Embedding, planes: Tensor) -> Tensor:
+    """Where the numbers lie in such planes, about their mean: (frequency, number, 2)."""
+    return torch.einsum("nm,fdm->fnd", embed - embed.mean(dim=0), planes)
 
 
 def head_spectra(head_values: HeadValues) -> Tensor:

@@ -89,6 +89,21 @@ def neuron_frequencies(neurons: NeuronGrid) -> NeuronFrequencies:
     return NeuronFrequencies(torch.where(alive, k + 1, 0), best, shares)
 
 
+def neuron_phases(neurons: NeuronGrid, found: NeuronFrequencies) -> Tensor:
+    """The phase of each neuron's wave in radians: phi of cos(w_k a - phi) + cos(w_k b - phi), (neuron,).
+
+    Taken from the linear terms in a and in b of its own frequency; 0 for a neuron that never changes.
+    """
+    basis = fourier_basis(neurons.shape[0])
+    linear = basis.vectors @ (neurons.sum(dim=1) + neurons.sum(dim=0))
+    phase = torch.zeros_like(found.share)
+    for n, k in enumerate(found.frequency.tolist()):
+        parts = [linear[i, n] for i in basis.components(k)] if k else []
+        if parts:
+            phase[n] = torch.atan2(parts[1] if len(parts) > 1 else torch.zeros_like(parts[0]), parts[0])
+    return phase
+
+
 def component_norms(matrix: Tensor) -> Tensor:
     """Norms of the Fourier components of a matrix whose first axis is a residue: (component,), the constant first.
 
