@@ -118,7 +118,7 @@ def train(
     learning_rate: Annotated[Optional[float], typer.Option(help="AdamW's.")] = None,
     layers: Annotated[Optional[int], typer.Option(help="Transformer blocks.")] = None,
     engine: Annotated[str, typer.Option(help="factored (exact and fast), plain, or auto.")] = "auto",
-    until: Annotated[str, typer.Option(help="finished, or grokked: stop at a test loss below 1e-6.")] = "finished",
+    until: Annotated[str, typer.Option(help="finished, or grokked: stop when cleanup is over.")] = "finished",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile, where there is a C++ compiler.")] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="On a GPU: faster products of 10 bits.")] = False,

@@ -1,5 +1,6 @@
 """Writing runs while they train, and going on with one that was cut off."""
 
+import json
 import warnings
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -138,6 +139,7 @@ def _save(run: Run, checkpoint: Checkpoint, losses: _Losses) -> None:
     scalars = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
     metadata = {name: repr(getattr(checkpoint, name)) for name in scalars}
     metadata |= {"epoch": str(checkpoint.epoch), "stopped": checkpoint.stopped or ""}
+    metadata["squares"] = json.dumps(checkpoint.squares)
     write_whole(folder / f"epoch-{checkpoint.epoch:06d}.safetensors", save(tensors, metadata))
     for old in sorted(folder.glob("epoch-*.safetensors"))[:-2]:
         old.unlink()
@@ -157,4 +159,5 @@ def _read(run: Run, file: Path) -> Checkpoint:
         test_loss=float(metadata["test_loss"]),
         test_accuracy=float(metadata["test_accuracy"]),
         stopped=metadata["stopped"] or None,
+        squares=tuple(json.loads(metadata["squares"])),
     )

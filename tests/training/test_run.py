@@ -48,7 +48,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path):
     list(islice(stream, 3))
     stream.close()
     start = resume_point(cut)
-    assert start.epoch == 40
+    assert start.epoch == 40 and len(start.squares) == 3
     for _ in record(cut, train(SMALL, resume_from=start), checkpoint_every=20, save_every=20):
         pass
     assert all(torch.equal(t, cut.state(60)[name]) for name, t in whole.state(60).items())

@@ -179,12 +179,24 @@ def test_until_grokked_stops_where_the_criterion_is_met(monkeypatch):
     assert (stopped.epoch, stopped.stopped) == (40, "grokked")
 
 
-def test_grokked_means_every_test_pair_right_and_a_small_test_loss():
-    checkpoint = next(train(SMALL))
-    assert has_grokked(replace(checkpoint, test_accuracy=1.0, test_loss=9e-7))
-    assert not has_grokked(replace(checkpoint, test_accuracy=1.0, test_loss=2e-6))
-    assert not has_grokked(replace(checkpoint, test_accuracy=0.999, test_loss=9e-7))
-    assert not has_grokked(replace(checkpoint, test_accuracy=float("nan"), test_loss=float("nan")))
+def test_grokked_means_every_test_pair_right_and_weights_that_have_settled():
+    checkpoint = next(train(replace(SMALL, log_every=100)))
+    settled = replace(checkpoint, test_accuracy=1.0, squares=(104.0, 103.0, 102.0, 101.0, 100.5, 100.0))
+    assert has_grokked(settled)
+    assert not has_grokked(replace(settled, squares=(106.0, *settled.squares[1:])))
+    assert not has_grokked(replace(settled, squares=settled.squares[1:]))
+    assert not has_grokked(replace(settled, test_accuracy=0.999))
+    assert not has_grokked(replace(settled, test_accuracy=float("nan")))
+
+
+def test_the_last_500_epochs_of_squared_weights_come_along():
+    checkpoints = list(train(replace(SMALL, epochs=800, log_every=100)))
+    totals = [sum(t.double().square().sum().item() for t in c.state.values()) for c in checkpoints]
+    assert [len(c.squares) for c in checkpoints] == [1, 2, 3, 4, 5, 6, 6, 6, 6]
+    assert_close(list(checkpoints[-1].squares), totals[-6:], dtype=torch.float32)
+    half = checkpoints[4]
+    resumed = last(replace(SMALL, epochs=800, log_every=100), resume_from=half)
+    assert resumed.squares == checkpoints[-1].squares
 
 
 def test_float32_losses_round_small_losses_to_zero():
