@@ -11,8 +11,8 @@ from fourier_circuits.analysis.losses import accuracy, full_loss
 from fourier_circuits.arrays import AnswerGrid, LogitGrid, PairMask
 from fourier_circuits.fourier.basis import checked_frequencies, fourier_basis
 from fourier_circuits.fourier.subspace import DirectionsName, constant_subspace, frequency_subspace
-from fourier_circuits.model.hooks import HookError, default_layer, edited_logits
-from fourier_circuits.model.read import in_float64, task_of
+from fourier_circuits.model.hooks import NothingChangedError, default_layer, edited_logits
+from fourier_circuits.model.lens import LensModel, in_float64, task_of
 from fourier_circuits.model.sites import SITES, site_named
 from fourier_circuits.task import GridTask
 
@@ -119,7 +119,7 @@ class Ablation:
 
 
 def ablate(
-    model: Any,
+    model: LensModel,
     freqs: int | Iterable[int],
     *,
     at: str = "logits",
@@ -153,7 +153,7 @@ def ablate(
 
     Raises:
         ValueError: unknown site or directions, frequencies outside 1..p//2, a task or mask that does not fit the model.
-        HookError: a hook that did not fire, or an edit that changed nothing.
+        HookError: a hook that did not fire; `NothingChangedError`: an edit that changed nothing.
 
     *Source:* section 4.4 of the paper (logits); the other sites are ours.
     """
@@ -192,7 +192,7 @@ def ablate(
     joint = rows[0] if len(rows) == 1 else one(ks)
     if max(ablation.change for ablation in (joint, *rows)) < NOTHING_CHANGED:
         what = f"has no component outside the {chosen} directions" if keep else f"has no {chosen} component"
-        raise HookError(
+        raise NothingChangedError(
             f"the ablation at {at!r} changed nothing: its activation {what} of {', '.join(map(str, ks))}"
             + ("; before mlp_post there is no sum of a and b yet: try directions='block'" if chosen == "sum" else "")
         )
@@ -205,7 +205,8 @@ def ablate_everywhere(
     """The loss over all pairs after removing frequencies at every site: rows sites, columns `k=14`, ..., `all key`,
     `all others`.
 
-    "all others" keeps the constant and the given frequencies only. Directions as `ablate` takes them by default.
+    "all others" keeps the constant and the given frequencies only. Directions as `ablate` takes them by default. Where
+    a site has nothing to remove, its cell is the loss of the model as it is.
 
     Args:
         model, freqs, task: as for `ablate`.
@@ -213,12 +214,18 @@ def ablate_everywhere(
     """
     task, precise = task_of(model, task), in_float64(model)
     ks = checked_frequencies(freqs, task.p)
+    whole = full_loss(edited_logits(precise, task, {}).logits, task.answers)
+
+    def loss(at: str, which: tuple[int, ...], keep: bool) -> float:
+        try:
+            return ablate(precise, which, at=at, keep=keep, task=task).loss
+        except NothingChangedError:
+            return whole
+
     rows = {}
     for at in sites or [name for name in SITES if name != "attn_pattern"]:
-        removed = ablate(precise, ks, at=at, each=True, task=task)
-        row = {f"k={k}": ablation.loss for k, ablation in zip(ks, removed.each, strict=True)}
-        kept = ablate(precise, ks, at=at, keep=True, task=task)
-        rows[at] = row | {"all key": removed.loss, "all others": kept.loss}
+        parts = {f"k={k}": ((k,), False) for k in ks} | {"all key": (ks, False), "all others": (ks, True)}
+        rows[at] = {name: loss(at, which, keep) for name, (which, keep) in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
 
 

@@ -8,7 +8,8 @@ from fourier_circuits.analysis.frequencies import KeyFrequencies, NeuronFrequenc
 from fourier_circuits.analysis.losses import accuracy, excluded_loss, full_loss, restricted_loss
 from fourier_circuits.arrays import PairMask
 from fourier_circuits.identification import RULES, key_frequencies
-from fourier_circuits.model.read import read_activations, read_weights, task_of
+from fourier_circuits.model.lens import LensModel, task_of
+from fourier_circuits.model.read import read_activations, read_weights
 from fourier_circuits.task import GridTask
 
 
@@ -49,7 +50,7 @@ class Anatomy:
         }
 
 
-def anatomy(model: Any, *, task: GridTask | None = None, train: PairMask | None = None) -> Anatomy:
+def anatomy(model: LensModel, *, task: GridTask | None = None, train: PairMask | None = None) -> Anatomy:
     """Take a network apart: key frequencies with evidence, neuron clusters, heads, read-off, losses.
 
     Args:

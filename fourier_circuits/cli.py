@@ -11,6 +11,7 @@ import typer
 from fourier_circuits.display import show_anatomy, show_reproduction, show_rows, show_training
 
 if TYPE_CHECKING:
+    from fourier_circuits.reproduction import Reproduction
     from fourier_circuits.training.run import Run
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ CHECKPOINT = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoin
 EPOCH = Annotated[Optional[int], typer.Option(help="Which checkpoint of a run; the last, if left out.")]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 MODULUS = Annotated[Optional[int], typer.Option("--p", help="The modulus, if it cannot be told from the model.")]
+PNG = Annotated[bool, typer.Option("--png", help="Also every figure as PNG; needs kaleido and a Chromium.")]
 
 
 def main() -> None:
@@ -39,11 +41,14 @@ def main() -> None:
 @app.command()
 def reproduce(
     run: Annotated[Optional[Path], typer.Argument(help="A run's folder; the bundled run, if left out.")] = None,
-    out_dir: Annotated[Optional[Path], typer.Option("--out", help="Folder for claims.csv and claims.json.")] = None,
+    out_dir: Annotated[Optional[Path], typer.Option("--out", help="Folder for the report and claims.csv.")] = None,
     json_file: Annotated[Optional[Path], typer.Option("--json", help="Write the table as JSON to this file.")] = None,
+    png: PNG = False,
     epoch: EPOCH = None,
 ) -> None:
-    """Re-measure every claim of the paper on one run, the printed value beside ours."""
+    """Re-measure every claim of the paper on one run, the printed value beside ours; with --out also as pages."""
+    if png and out_dir is None:
+        raise ValueError("--png needs a folder to draw into: give --out")
     if out_dir is not None:
         _check_output_folder(out_dir)
     from fourier_circuits.reproduction import reproduce as measure
@@ -51,14 +56,26 @@ def reproduce(
 
     result = measure(Run.open(run or bundled_run()), epoch)
     show_reproduction(result)
-    text = _json(result.to_dict())
-    if out_dir is not None:
-        _write(out_dir / "claims.json", text)
-        _write(out_dir / "claims.csv", result.to_frame().to_csv())
-        typer.echo(f"wrote {out_dir / 'claims.csv'} and {out_dir / 'claims.json'}")
     if json_file is not None:
-        _write(json_file, text)
+        _write(json_file, _json(result.to_dict()))
         typer.echo(f"wrote {json_file}")
+    if out_dir is not None:
+        _write_report(result, out_dir, png)
+
+
+@app.command()
+def report(
+    run: Annotated[Optional[Path], typer.Argument(help="A run's folder; the bundled run, if left out.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path("report"),
+    png: PNG = False,
+    epoch: EPOCH = None,
+) -> None:
+    """Write the report of a run, a folder of pages that opens by double click, without printing the table."""
+    _check_output_folder(out_dir)
+    from fourier_circuits.reproduction import reproduce as measure
+    from fourier_circuits.training.run import Run, bundled_run
+
+    _write_report(measure(Run.open(run or bundled_run()), epoch), out_dir, png)
 
 
 @app.command()
@@ -246,6 +263,15 @@ def _frequencies(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--freqs must be integers separated by commas, as in 14,35, or 'key'; got {text!r}") from None
+
+
+def _write_report(result: "Reproduction", folder: Path, png: bool) -> None:
+    from fourier_circuits.report.page import write_report
+
+    _write(folder / "claims.json", _json(result.to_dict()))
+    _write(folder / "claims.csv", result.to_frame().to_csv())
+    first = write_report(result, folder, png)
+    typer.echo(f"open {first} in a browser (claims.csv and claims.json are beside it)")
 
 
 def _check_output_folder(folder: Path) -> None:

@@ -12,7 +12,8 @@ from fourier_circuits.analysis.progress import ProgressMeasures, checkpoint_meas
 from fourier_circuits.arrays import PairMask
 from fourier_circuits.fourier.basis import checked_frequencies
 from fourier_circuits.identification import key_frequencies
-from fourier_circuits.model.read import read_logits, read_weights, task_of, weights_of
+from fourier_circuits.model.lens import task_of
+from fourier_circuits.model.read import read_logits, read_weights, weights_of
 from fourier_circuits.task import GridTask
 from fourier_circuits.training.run import Run
 from fourier_circuits.training.train import Checkpoint

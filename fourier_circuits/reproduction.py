@@ -46,6 +46,8 @@ class Reproduction:
     claims: tuple[Claim, ...]
     measures: ProgressMeasures
     phases: Phases
+    subject: Subject
+    """What was measured on: activations, weights, neurons of the checkpoint."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per claim."""
@@ -103,4 +105,4 @@ def reproduce(run: Run, epoch: int | None = None) -> Reproduction:
             "it has not grokked, so there is no circuit to measure"
         )
     claims = tuple(Claim(id, printed, MEASUREMENTS[id](subject)) for id, printed in PAPER.items())
-    return Reproduction(run, subject.epoch, subject.freqs, claims, subject.measures, phases(subject.measures))
+    return Reproduction(run, subject.epoch, subject.freqs, claims, subject.measures, phases(subject.measures), subject)

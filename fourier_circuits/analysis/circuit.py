@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from fourier_circuits.analysis.frequencies import NEURON_SHARE, NeuronFrequencies
-from fourier_circuits.arrays import AnswerGrid, Embedding, HeadValues, LogitGrid, NeuronGrid, NeuronLogitMap, PatternGrid
+from fourier_circuits.arrays import (
+    AnswerGrid,
+    Embedding,
+    HeadValues,
+    LogitGrid,
+    NeuronGrid,
+    NeuronLogitMap,
+    PatternGrid,
+)
 from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
 from fourier_circuits.fourier.grid import transform, variance
 from fourier_circuits.fourier.subspace import (

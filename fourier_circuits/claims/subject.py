@@ -16,7 +16,8 @@ from fourier_circuits.dynamics import progress_measures
 from fourier_circuits.fourier.basis import fourier_basis
 from fourier_circuits.identification import key_frequencies
 from fourier_circuits.model.hooks import Edit, edited_logits
-from fourier_circuits.model.read import in_float64, read_activations, read_weights
+from fourier_circuits.model.lens import in_float64
+from fourier_circuits.model.read import read_activations, read_weights
 from fourier_circuits.training.run import Run
 
 

@@ -107,7 +107,8 @@ def interference(fit: CosineFit) -> go.Figure:
     fig.update_yaxes(title="added to the logit")
     right = total[off.index(0)]
     second = max(value for d, value in zip(off, total, strict=True) if d)
-    title = f"{len(fit.freqs)} cosines agree at the right answer alone: {right:.3g} there, at most {second:.3g} elsewhere"
+    title = f"{len(fit.freqs)} cosines agree at the right answer alone: {right:.3g} there, "
+    title += f"at most {second:.3g} elsewhere"
     return titled(fig, title, 400, legend=True)
 
 
@@ -180,7 +181,7 @@ def site_costs(losses: pd.DataFrame, full: float) -> go.Figure:
     """The loss after removing frequencies at each site: rows sites, columns what was removed (`ablate_everywhere`)."""
     largest = max(losses.to_numpy().max(), 10 * full)
     text = [[f"{value:.2g}" for value in row] for row in losses.to_numpy()]
-    log = losses.apply(lambda column: column.map(lambda v: log10(v / full)))
+    log = losses.apply(lambda column: column.map(lambda v: log10(max(v / full, 1e-12))))
     reach = log10(largest / full)
     fig = go.Figure(
         go.Heatmap(
@@ -191,6 +192,6 @@ def site_costs(losses: pd.DataFrame, full: float) -> go.Figure:
     )  # fmt: skip
     fig.update_yaxes(autorange="reversed", showgrid=False)
     fig.update_xaxes(title=f"removed (cells: loss, all pairs; {full:.2g} with nothing removed)", tickangle=0)
-    worse = int((losses["all key"] > 100 * full).sum())
+    worse = sum(loss > 100 * full for loss in losses["all key"])
     title = f"At {worse} of {len(losses)} places, taking the key frequencies away makes the loss over 100 times larger"
     return titled(fig, title, 36 * len(losses) + 90)

@@ -38,7 +38,8 @@ def cluster_spectrum(norms: Tensor, k: int, neurons: int) -> go.Figure:
     fig = make_subplots(rows=1, cols=1)
     _bars(fig, 1, norms)
     fig.update_xaxes(title="frequency k over the answers")
-    title = f"The {neurons} neurons of frequency {k} reach the logits through {k}: {_share(norms, [k]):.1%} of their W_L"
+    title = f"The {neurons} neurons of frequency {k} reach the logits through {k}: "
+    title += f"{_share(norms, [k]):.1%} of the power of their W_L"
     return titled(fig, title, 300, legend=True)
 
 
@@ -89,8 +90,8 @@ def head_spectra(shares: Tensor) -> go.Figure:
     fig.update_xaxes(row=heads, title="frequency k")
     fig.update_yaxes(row=(heads + 1) // 2, title="share of the power of W<sub>E</sub>W<sub>V</sub>W<sub>O</sub>")
     single = [str(h) for h in range(heads) if shares[h].max() > 0.9]
-    how = f"heads {listed(single)} move" if len(single) > 1 else f"head {single[0]} moves" if single else "no head moves"
-    title = f"Of {heads} heads, {how} a single frequency (over 90% of its power)"
+    who = f"{'heads' if len(single) > 1 else 'head'} {listed(single)}" if single else "none"
+    title = f"Heads that move a single frequency (over 90% of what they move): {who}"
     return titled(fig, title, 130 * heads + 70)
 
 
@@ -135,5 +136,3 @@ def _share(norms: Tensor, freqs: Sequence[int]) -> float:
     basis = fourier_basis(len(norms))
     power = norms.square()
     return (power[[i for k in freqs for i in basis.components(k)]].sum() / power[1:].sum()).item()
-
-

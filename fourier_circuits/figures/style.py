@@ -1,11 +1,12 @@
 """One look for all figures: legible at a phone's width and on a projector, safe for colour-blind readers."""
 
 from collections.abc import Iterable, Sequence
+from math import log10
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
-import torch
 from torch import Tensor
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
@@ -71,7 +72,7 @@ def log_dtick(values: Iterable[float]) -> int:
     positive = [v for v in values if v > 0]
     if not positive:
         return 1
-    decades = torch.log10(torch.tensor([max(positive), min(positive)], dtype=torch.float64)).diff().abs().item()
+    decades = log10(max(positive) / min(positive))
     return max(1, round(decades / 6))
 
 
@@ -86,9 +87,9 @@ def listed(values: Iterable[object]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 
-def numbers(values: Tensor | Sequence[float]) -> Any:
+def numbers(values: Any) -> Any:
     """What plotly is given: single precision, which is more than a screen shows and half the size."""
-    return torch.as_tensor(values).detach().to(torch.float32).numpy()
+    return np.array(values.numpy() if isinstance(values, Tensor) else values, dtype=np.float32)
 
 
 def shortened(value: float) -> str:

@@ -1,5 +1,7 @@
 """Curves over training: figures 2, 7, 13, 14 and 15 of the paper."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -123,7 +125,7 @@ def excluded_losses(measures: ProgressMeasures) -> go.Figure:
 
 
 def _line(
-    fig: go.Figure, row: int | None, values: pd.Series, name: str, colour: str, form: str, *, legend: bool = True,
+    fig: go.Figure, row: int | None, values: Any, name: str, colour: str, form: str, *, legend: bool = True,
     width: float = 2,
 ) -> None:  # fmt: skip
     values = values.dropna()
@@ -156,12 +158,12 @@ def _shade(fig: go.Figure, found: Phases) -> None:
         start = end
 
 
-def _first(condition: pd.Series) -> int | None:
+def _first(condition: Any) -> int | None:
     """The first epoch from which on a condition holds to the end; None if it does not hold at the end."""
     failing = condition.index[~condition.to_numpy()]
     later = condition.index if failing.empty else condition.index[condition.index > failing[-1]]
     return None if later.empty else int(later[0])
 
 
-def _log(values: pd.Series) -> dict[str, object]:
+def _log(values: Any) -> dict[str, Any]:
     return log_axis(dtick=log_dtick([*values.dropna(), 30.0]))

@@ -83,6 +83,12 @@ def sum_subspace(basis: FourierBasis, freqs: Iterable[int], answers: AnswerGrid 
     turned = (a[:, None] + a) % basis.p if answers is None else answers
     if int(turned.max()) >= basis.p:
         raise ValueError(f"the sum directions need answers below p={basis.p}, got {int(turned.max())}")
+    counts = torch.bincount(turned.flatten(), minlength=basis.p)
+    if counts.min() != counts.max():
+        raise ValueError(
+            "the sum directions are defined for tasks in which every answer is right equally often, as in addition; "
+            "take directions='block'"
+        )
     components = [i for k in ks for i in basis.components(k)]
     return Subspace(basis.vectors[components][:, turned] / basis.p**0.5)
 

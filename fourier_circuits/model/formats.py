@@ -4,7 +4,7 @@ What comes in is recognised from the names and shapes of its tensors, never from
 
 - ours: safetensors with the configuration in the file's metadata, or a run's folder of them;
 - the authors' `.pth`: one state, or `full_run_data.pth` with its `state_dicts` and `epochs`;
-- a `HookedTransformer` state dict, as `.pt`, `.pth` or safetensors.
+- a state dict of TransformerLens 3 (`HookedTransformer`) or 4, as `.pt`, `.pth` or safetensors.
 
 Nothing is ever unpickled but tensors and plain values (`weights_only=True`).
 """
@@ -24,28 +24,30 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fourier_circuits.model.config import ModelConfig
-from fourier_circuits.model.state import State, parameter_shapes, short_name
+from fourier_circuits.model.layouts import to_state
+from fourier_circuits.model.state import State
 from fourier_circuits.model.transformer import build_transformer
 
-_BUFFERS = (".mask", ".IGNORE", ".causal_mask")
 
-
-def load_model(path: str | os.PathLike[str], epoch: int | None = None) -> Any:
-    """A `HookedTransformer` from a run's folder or a checkpoint file.
+def load_model(path: str | os.PathLike[str], epoch: int | None = None, n_heads: int | None = None) -> Any:
+    """A `HookedTransformer` (on TransformerLens 4: its bridge) from a run's folder or a checkpoint file.
 
     Args:
         path: a run directory, or a checkpoint in any of the formats above.
         epoch: which checkpoint of a run (or of `full_run_data.pth`); the last, if None.
+        n_heads: of a state dict written by TransformerLens 4, which does not say.
 
     Raises:
         FileNotFoundError: no such path, or no checkpoint at that epoch.
         ValueError: not a checkpoint, tensors missing, misshapen or not finite, or a pickle that carries code.
     """
-    state, config = load_state(path, epoch)
+    state, config = load_state(path, epoch, n_heads)
     return build_transformer(config, state=state)
 
 
-def load_state(path: str | os.PathLike[str], epoch: int | None = None) -> tuple[State, ModelConfig]:
+def load_state(
+    path: str | os.PathLike[str], epoch: int | None = None, n_heads: int | None = None
+) -> tuple[State, ModelConfig]:
     """Like `load_model`, but the named tensors and the sizes instead of a model."""
     path = Path(path)
     if path.is_dir():
@@ -59,7 +61,7 @@ def load_state(path: str | os.PathLike[str], epoch: int | None = None) -> tuple[
     else:
         raw, config = _read_torch(path, epoch), None
     try:
-        return to_state(raw, config)
+        return to_state(raw, config, n_heads)
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from None
 
@@ -175,101 +177,3 @@ def _one_state(loaded: Any, path: Path, epoch: int | None) -> dict[str, Tensor]:
             "or 'state_dicts' with 'epochs'"
         )
     return {str(name): tensor for name, tensor in loaded.items()}
-
-
-_AXES = {"W_E": 2, "W_pos": 2, "W_Q": 3, "W_K": 3, "W_V": 3, "W_in": 2, "W_out": 2, "W_U": 2}
-_NEEDED = ("embed.W_E", "pos_embed.W_pos", *(f"blocks.0.attn.W_{kind}" for kind in "QKVO"), "unembed.W_U")
-
-
-def to_state(raw: Mapping[str, Tensor], config: ModelConfig | None = None) -> tuple[State, ModelConfig]:
-    """Named tensors in any known layout -> ours, checked: every parameter there, of its shape, finite.
-
-    The authors' layout has its matrices the other way round and the heads of W_O side by side. Their attention-only
-    model (`attn_blocks.i`) adds every block's input twice: x becomes 2x + attn(x). The same function without that:
-    W_Q, W_K, W_V of block i times 2^i, its W_O divided by 2^(i+1), W_U times 2^(blocks).
-
-    Raises:
-        ValueError: an unknown layout; a missing, extra or misshapen tensor; NaN or infinity.
-    """
-    doubled = sum(name.startswith("attn_blocks.") and name.endswith("W_Q") for name in raw)
-    tensors = {
-        re.sub("^attn_blocks", "blocks", name): tensor for name, tensor in raw.items() if not name.endswith(_BUFFERS)
-    }
-    if missing := [name for name in _NEEDED if name not in tensors]:
-        raise ValueError(f"missing tensors {missing}; found {sorted(tensors)[:6]}")
-    for name, tensor in tensors.items():
-        axes = _AXES.get(short_name(name), tensor.ndim)
-        if tensor.ndim != axes:
-            raise ValueError(f"{name} must have {axes} axes, got shape {tuple(tensor.shape)}")
-    theirs = tensors["blocks.0.attn.W_O"].ndim == 2
-    if config is None:
-        config = _config_from_shapes(tensors, theirs)
-    shapes = parameter_shapes(config)
-    if missing := [name for name in shapes if name not in tensors and ".b_" not in name]:
-        raise ValueError(f"missing tensors {missing}")
-    if extra := sorted(set(tensors) - set(shapes)):
-        raise ValueError(f"unexpected tensors {extra}")
-    state: State = {}
-    for name, shape in shapes.items():
-        tensor = tensors.get(name, torch.zeros(shape))
-        expected = _their_shape(name, shape) if theirs else shape
-        if tuple(tensor.shape) != expected:
-            raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
-        ours = _from_theirs(name, tensor, shape) if theirs else tensor
-        state[name] = (ours.float() * _undoubled(name, doubled)).contiguous()
-        if not state[name].isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinite weights, or some too large for float32")
-    return state, config
-
-
-def _config_from_shapes(tensors: Mapping[str, Tensor], theirs: bool) -> ModelConfig:
-    n_ctx, d_model = tensors["pos_embed.W_pos"].shape
-    d_vocab = tensors["embed.W_E"].shape[1 if theirs else 0]
-    d_vocab_out = tensors["unembed.W_U"].shape[1]
-    n_heads = tensors["blocks.0.attn.W_Q"].shape[0]
-    d_mlp = 0
-    if any(".mlp." in name for name in tensors):
-        if "blocks.0.mlp.W_in" not in tensors:
-            raise ValueError("missing tensors ['blocks.0.mlp.W_in']")
-        d_mlp = tensors["blocks.0.mlp.W_in"].shape[0 if theirs else 1]
-    blocks = [int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))]
-    return ModelConfig(
-        p=max(min(d_vocab - 1, d_vocab_out), 3),
-        d_model=d_model,
-        n_heads=n_heads,
-        d_head=tensors["blocks.0.attn.W_Q"].shape[1 if theirs else 2],
-        d_mlp=d_mlp,
-        n_layers=max(blocks) + 1,
-        n_ctx=n_ctx,
-        d_vocab=d_vocab,
-        d_vocab_out=d_vocab_out,
-    )
-
-
-def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    kind = short_name(name)
-    if kind in ("W_Q", "W_K", "W_V"):
-        return (shape[0], shape[2], shape[1])
-    if kind == "W_O":
-        return (shape[2], shape[0] * shape[1])
-    return shape[::-1] if kind in ("W_E", "W_in", "W_out") else shape
-
-
-def _from_theirs(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    kind = short_name(name)
-    if kind in ("W_Q", "W_K", "W_V", "W_E", "W_in", "W_out"):
-        return tensor.transpose(-1, -2)
-    return tensor.T.reshape(shape) if kind == "W_O" else tensor
-
-
-def _undoubled(name: str, blocks: int) -> float:
-    """The factor that stands for adding every block's input twice, in a model of so many such blocks."""
-    kind = short_name(name)
-    match = re.match(r"blocks\.(\d+)\.", name)
-    if not blocks or kind == "W_E":
-        return 1.0
-    if kind == "W_U":
-        return 2.0**blocks
-    if match and kind in ("W_Q", "W_K", "W_V"):
-        return 2.0 ** int(match[1])
-    return 0.5 ** (int(match[1]) + 1) if match and kind == "W_O" else 1.0

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fourier_circuits.arrays import LogitGrid
-from fourier_circuits.model.read import in_float64, logit_grid
-from fourier_circuits.model.sites import Site, site_named
+from fourier_circuits.model.lens import LensModel, in_float64
+from fourier_circuits.model.read import logit_grid
+from fourier_circuits.model.sites import SITES, Site, site_named
 from fourier_circuits.task import GridTask
 
 Edit = Callable[[Tensor], Tensor]
@@ -28,16 +28,20 @@ class EditedPass:
 
 
 class HookError(RuntimeError):
-    """A hook did not run, or an edit changed nothing."""
+    """A hook did not run."""
 
 
-def default_layer(model: Any, site: Site, layer: int | None) -> int:
+class NothingChangedError(HookError):
+    """An edit changed nothing."""
+
+
+def default_layer(model: LensModel, site: Site, layer: int | None) -> int:
     """The layer asked for, or the last one.
 
     Raises:
         ValueError: a layer that the model does not have.
     """
-    layers = model.cfg.n_layers
+    layers = len(model.blocks)
     if layer is None:
         return layers - 1
     if not 0 <= layer < layers:
@@ -46,7 +50,7 @@ def default_layer(model: Any, site: Site, layer: int | None) -> int:
 
 
 @torch.no_grad()
-def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: int | None = None) -> EditedPass:
+def edited_logits(model: LensModel, task: GridTask, edits: Mapping[str, Edit], layer: int | None = None) -> EditedPass:
     """Run all pairs through the model in float64, with the grid of each named site replaced by its edit's result.
 
     The forward pass goes on from the edited activation. Hooks are gone afterwards, also after an exception.
@@ -64,10 +68,12 @@ def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: 
     model = in_float64(model)
     fired = dict.fromkeys(edits, 0)
     change: dict[str, float] = {}
+    before: dict[str, Tensor] = {}
 
     def apply(site: Site, activation: Tensor) -> Tensor:
         fired[site.name] += 1
-        grid = site.take(activation, task)
+        own = site.take(activation, task)
+        grid = own + before[site.name] if site.added_to else own
         edited = edits[site.name](grid)
         if edited.shape != grid.shape:
             raise ValueError(
@@ -75,13 +81,20 @@ def edited_logits(model: Any, task: GridTask, edits: Mapping[str, Edit], layer: 
             )
         norm = grid.norm().item()
         change[site.name] = (edited - grid).norm().item() / norm if norm else 0.0
-        return site.put(activation, edited, task)
+        return site.put(activation, own + (edited - grid) if site.added_to else edited, task)
 
-    def hook_for(site: Site) -> Callable[..., Tensor]:
-        return lambda activation, hook: apply(site, activation)
+    def hooks_for(site: Site) -> list[tuple[str, Callable[..., Tensor | None]]]:
+        def keep(activation: Tensor, hook: object) -> None:
+            before[site.name] = site.take(activation, task)
 
-    sites = [site_named(name) for name in edits]
-    inside = [(s.hook_name(default_layer(model, s, layer)), hook_for(s)) for s in sites if s.hook_point]
+        block = default_layer(model, site, layer)
+        edit = (site.hook_name(block), lambda activation, hook: apply(site, activation))
+        return [(site.added_name(block), keep), edit] if site.added_to else [edit]
+
+    for name in edits:
+        site_named(name)
+    sites = [site for name, site in SITES.items() if name in edits]
+    inside = [pair for site in sites if site.hook_point for pair in hooks_for(site)]
     try:
         output = model.run_with_hooks(task.flat_tokens(), fwd_hooks=inside)
     except KeyError as error:

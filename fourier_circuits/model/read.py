@@ -4,89 +4,47 @@ This is the only file that reshapes what a model gives: the position that is rea
 `=` is dropped), a grid over (a, b).
 """
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fourier_circuits.arrays import Activations, LogitGrid, Weights
 from fourier_circuits.model import factored
-from fourier_circuits.model.config import ModelConfig
-from fourier_circuits.model.state import State, parameter_shapes, short_name
-from fourier_circuits.task import GridTask, ModularAddition
+from fourier_circuits.model.lens import LensModel, in_float64, state_of, task_of
+from fourier_circuits.model.state import State, config_of_shapes, parameter_shapes, short_name
+from fourier_circuits.task import GridTask
 
 
-def config_of(model: Any) -> ModelConfig:
-    """The sizes of a model, from its `cfg`."""
-    cfg = model.cfg
-    return ModelConfig(
-        p=max(min(cfg.d_vocab - 1, cfg.d_vocab_out), 3),
-        d_model=cfg.d_model,
-        n_heads=cfg.n_heads,
-        d_head=cfg.d_head,
-        d_mlp=0 if cfg.attn_only else cfg.d_mlp,
-        n_layers=cfg.n_layers,
-        n_ctx=cfg.n_ctx,
-        act_fn=cfg.act_fn,
-        d_vocab=cfg.d_vocab,
-        d_vocab_out=cfg.d_vocab_out,
-    )
+def factored_parts(model: LensModel, task: GridTask) -> tuple[State, factored.LastPosition] | None:
+    """The float64 state and the exact last position of every pair; None for a model that it is not exact for.
 
-
-def task_of(model: Any, task: GridTask | None = None) -> GridTask:
-    """The task given, checked against the model; or modular addition, with p read off the vocabulary.
-
-    Raises:
-        ValueError: the model's sizes do not fit the task, or no task is given and they are not those of addition.
+    A model may say that it is of this kind and compute something else (a scale, a hook that stays): what it answers to
+    a few pairs is compared.
     """
-    cfg = model.cfg
-    if task is None:
-        if cfg.n_ctx != 3 or cfg.d_vocab_out not in (cfg.d_vocab - 1, cfg.d_vocab):
-            raise ValueError(
-                f"cannot tell the task of a model with d_vocab={cfg.d_vocab}, d_vocab_out={cfg.d_vocab_out}, "
-                f"n_ctx={cfg.n_ctx}: modular addition has three positions (a, b, =) and p+1 tokens; pass task=..."
-            )
-        return ModularAddition(cfg.d_vocab - 1)
-    highest_token, highest_output = int(task.tokens.max()), int(task.outputs.max())
-    shared = isinstance(task, ModularAddition) and cfg.d_vocab != highest_token + 1
-    if highest_token >= cfg.d_vocab or highest_output >= cfg.d_vocab_out or task.context > cfg.n_ctx or shared:
-        raise ValueError(
-            f"the task (p={task.p}: tokens up to {highest_token}, answers up to {highest_output}, "
-            f"{task.context} positions) does not fit the model, which has {cfg.d_vocab} tokens, "
-            f"{cfg.d_vocab_out} logits and {cfg.n_ctx} positions"
-        )
-    return task
-
-
-def in_float64(model: Any) -> Any:
-    """The model itself if its weights are float64, else a float64 copy; the model given is never changed."""
-    if next(model.parameters()).dtype == torch.float64:
-        return model
-    return copy.deepcopy(model).to(torch.float64, print_details=False)
-
-
-def state_of(model: Any) -> State:
-    """The parameters by `HookedTransformer`'s names, as they are (no copy), gradients detached."""
-    own = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    return {name: own[name] for name in parameter_shapes(config_of(model))}
-
-
-def factored_parts(model: Any, task: GridTask) -> tuple[State, factored.LastPosition] | None:
-    """The float64 state and the exact last position of every pair; None for a model that it is not exact for."""
-    if model.cfg.normalization_type is not None or factored.why_not_factored(config_of(model), task):
+    cfg = getattr(model, "cfg", None)
+    if getattr(cfg, "normalization_type", "unknown") is not None or getattr(cfg, "act_fn", None) != "relu":
         return None
     state = {name: tensor.double() for name, tensor in state_of(model).items()}
+    if "pos_embed.W_pos" not in state:
+        return None
+    config = config_of_shapes(state)
+    if factored.why_not_factored(config, task):
+        return None
+    state = {name: state.get(name, torch.zeros(shape).double()) for name, shape in parameter_shapes(config).items()}
     everything = torch.ones(task.p, task.p, dtype=torch.bool)
     stacked = {name: tensor[None] for name, tensor in state.items()}
     batch = factored.Batch.of_pairs(task, [everything])
-    return state, factored.forward(factored.tables(stacked, factored.tokens_at(task)), batch)
+    last = factored.forward(factored.tables(stacked, factored.tokens_at(task)), batch)
+    few = torch.linspace(0, task.p**2 - 1, 7).long()
+    theirs = model.run_with_hooks(task.flat_tokens()[few], fwd_hooks=[])[:, task.read_at].double()
+    near = 1e-3 * (1 + theirs.abs().max())
+    return (state, last) if (last.logits[0, few] - theirs).abs().max() < near else None
 
 
 @torch.no_grad()
-def read_activations(model: Any, task: GridTask | None = None) -> Activations:
+def read_activations(model: LensModel, task: GridTask | None = None) -> Activations:
     """Logits, neurons, attention of the last block, and what every component writes, for all pairs.
 
     Raises:
@@ -98,13 +56,13 @@ def read_activations(model: Any, task: GridTask | None = None) -> Activations:
 
 
 @torch.no_grad()
-def read_logits(model: Any, task: GridTask | None = None) -> LogitGrid:
+def read_logits(model: LensModel, task: GridTask | None = None) -> LogitGrid:
     """The logits of `read_activations` alone, in half its time."""
     task = task_of(model, task)
     parts = factored_parts(model, task)
     if parts is not None:
         return logit_grid(parts[1].logits[0], task)
-    return logit_grid(in_float64(model)(task.flat_tokens()), task)
+    return logit_grid(in_float64(model).run_with_hooks(task.flat_tokens(), fwd_hooks=[]), task)
 
 
 def logit_grid(output: Tensor, task: GridTask) -> LogitGrid:
@@ -131,39 +89,64 @@ def _from_factored(state: State, last: factored.LastPosition, task: GridTask) ->
     )
 
 
-def _from_cache(model: Any, task: GridTask) -> Activations:
+def _from_cache(model: LensModel, task: GridTask) -> Activations:
     """Any depth, through TransformerLens's cache. Names carry the layer where there is more than one."""
-    layers, p = model.cfg.n_layers, task.p
-    wanted = ("hook_embed", "hook_pos_embed", "hook_z", "hook_mlp_out", "hook_post", "hook_pattern")
-    output, cache = model.run_with_cache(
-        task.flat_tokens(), names_filter=lambda name: name.endswith(wanted), return_cache_object=False
-    )
+    state, p = state_of(model), task.p
+    has_mlp = [f"blocks.{layer}.mlp.W_in" in state for layer in range(len(model.blocks))]
+    last = f"blocks.{len(has_mlp) - 1}."
+    wanted = ["hook_embed", f"{last}attn.hook_pattern", *([f"{last}mlp.hook_post"] if has_mlp[-1] else [])]
+    if "pos_embed.W_pos" in state:
+        wanted.append("hook_pos_embed")
+    for layer, mlp in enumerate(has_mlp):
+        wanted += [f"blocks.{layer}.attn.hook_z", *([f"blocks.{layer}.hook_mlp_out"] if mlp else [])]
+    output, cache = model.run_with_cache(task.flat_tokens(), names_filter=wanted)
 
     def read(name: str) -> Tensor:
         return cache[name][:, task.read_at].reshape(p, p, *cache[name].shape[2:])
 
-    writes: dict[str, Tensor] = {"embed": read("hook_embed"), "pos_embed": read("hook_pos_embed")}
-    for layer, block in enumerate(model.blocks):
-        prefix = f"L{layer} " if layers > 1 else ""
-        z = read(f"blocks.{layer}.attn.hook_z")
+    writes = {name.removeprefix("hook_"): read(name) for name in ("hook_embed", "hook_pos_embed") if name in wanted}
+    for layer, mlp in enumerate(has_mlp):
+        block, prefix = f"blocks.{layer}.", f"L{layer} " if len(has_mlp) > 1 else ""
+        z = read(f"{block}attn.hook_z")
         for head in range(z.shape[2]):
-            writes[f"{prefix}head {head}"] = z[:, :, head] @ block.attn.W_O[head]
-        writes[f"{prefix}attn bias"] = block.attn.b_O.expand(p, p, -1)
-        if f"blocks.{layer}.hook_mlp_out" in cache:
-            writes[f"{prefix}mlp"] = read(f"blocks.{layer}.hook_mlp_out")
-    final = f"blocks.{layers - 1}."
-    neurons = f"{final}mlp.hook_post"
-    pattern = cache[f"{final}attn.hook_pattern"][:, :, task.read_at]
+            writes[f"{prefix}head {head}"] = z[:, :, head] @ state[f"{block}attn.W_O"][head]
+        if f"{block}attn.b_O" in state:
+            writes[f"{prefix}attn bias"] = state[f"{block}attn.b_O"].expand(p, p, -1)
+        if mlp:
+            writes[f"{prefix}mlp"] = read(f"{block}hook_mlp_out")
+    pattern = cache[f"{last}attn.hook_pattern"][:, :, task.read_at]
     return Activations(
         logits=logit_grid(output, task),
-        neurons=read(neurons) if neurons in cache else torch.zeros(p, p, 0, dtype=torch.float64),
+        neurons=read(f"{last}mlp.hook_post") if has_mlp[-1] else torch.zeros(p, p, 0, dtype=torch.float64),
         attention=pattern.reshape(p, p, *pattern.shape[1:]),
-        writes=writes,
+        writes=_normalised(model, writes),
     )
 
 
+def _normalised(model: LensModel, writes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The writes as the unembedding reads them: through the final LayerNorm, with the scale that it had for each pair.
+
+    LayerNorm is linear once its scale is known, so the parts still add up to the whole.
+    """
+    kind = getattr(getattr(model, "cfg", None), "normalization_type", None)
+    if kind is None:
+        return writes
+    if kind not in ("LN", "LNPre"):
+        raise ValueError(f"the residual stream can be split up to a final LayerNorm (LN, LNPre), this model has {kind}")
+    stream = torch.stack(list(writes.values())).sum(dim=0)
+    eps = model.cfg.eps  # pyright: ignore[reportAttributeAccessIssue]
+    scale = (stream.var(dim=-1, correction=0, keepdim=True) + eps).sqrt()
+    through = {name: (grid - grid.mean(dim=-1, keepdim=True)) / scale for name, grid in writes.items()}
+    if kind == "LN":
+        final = model.ln_final  # pyright: ignore[reportAttributeAccessIssue]
+        weight, bias = (final.w, final.b) if hasattr(final, "w") else (final.weight, final.bias)
+        through = {name: grid * weight for name, grid in through.items()}
+        through["final LayerNorm bias"] = bias.expand_as(stream)
+    return through
+
+
 @torch.no_grad()
-def read_weights(model: Any, task: GridTask | None = None) -> Weights:
+def read_weights(model: LensModel, task: GridTask | None = None) -> Weights:
     """The maps between numbers, neurons and answers, and the sum of squares of every parameter."""
     task = task_of(model, task)
     return weights_of(state_of(model), task)
@@ -186,6 +169,6 @@ def weights_of(state: Mapping[str, Tensor], task: GridTask) -> Weights:
         neuron_write=neuron_write,
         neuron_to_logit=neuron_write @ unembed,
         head_values=torch.einsum("nd,hde,hem->hnm", embed, last["W_V"], last["W_O"]),
-        logit_bias=last["b_U"][task.outputs],
+        logit_bias=last["b_U"][task.outputs] if "b_U" in last else unembed.new_zeros(len(task.outputs)),
         squares={name: value for name, value in squares.items() if value or name.startswith("W_")},
     )

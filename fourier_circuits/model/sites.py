@@ -20,10 +20,17 @@ class Site:
     grid (a, b, head, position). "read": the position that is read, grid (a, b, width)."""
     sum_formed: bool
     """Whether a + b has been formed here, so that an ablation by default takes the sum directions."""
+    added_to: str = ""
+    """A second hook point: the site's activation is the sum of both, and an edit is made at `hook_point`, as a
+    difference."""
 
     def hook_name(self, layer: int) -> str:
         """The hook point in a block."""
         return self.hook_point.format(layer=layer)
+
+    def added_name(self, layer: int) -> str:
+        """The hook point of the other summand in a block; empty where there is none."""
+        return self.added_to.format(layer=layer)
 
     def take(self, activation: Tensor, task: GridTask) -> Tensor:
         """The site's grid, from an activation whose first axis are all pairs."""
@@ -54,7 +61,8 @@ SITES = {
         Site("embed", "hook_embed", "operands", sum_formed=False),
         Site("attn_pattern", "blocks.{layer}.attn.hook_pattern", "pattern", sum_formed=False),
         Site("attn_out", "blocks.{layer}.hook_attn_out", "read", sum_formed=False),
-        Site("resid_mid", "blocks.{layer}.hook_resid_mid", "read", sum_formed=False),
+        # An edit at TransformerLens 4's own hook_resid_mid reaches the MLP, but not the path around it.
+        Site("resid_mid", "blocks.{layer}.hook_attn_out", "read", False, added_to="blocks.{layer}.hook_resid_pre"),
         Site("mlp_pre", "blocks.{layer}.mlp.hook_pre", "read", sum_formed=False),
         Site("mlp_post", "blocks.{layer}.mlp.hook_post", "read", sum_formed=True),
         Site("mlp_out", "blocks.{layer}.hook_mlp_out", "read", sum_formed=True),

@@ -3,6 +3,7 @@
 Every other file speaks of parameters by these names, whichever library holds them.
 """
 
+from collections.abc import Mapping
 from math import sqrt
 
 import torch
@@ -36,6 +37,25 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes["unembed.W_U"] = (c.d_model, c.d_vocab_out)
     shapes["unembed.b_U"] = (c.d_vocab_out,)
     return shapes
+
+
+def config_of_shapes(state: Mapping[str, Tensor]) -> ModelConfig:
+    """The sizes of a model from the shapes of its weights; p as in modular addition."""
+    n_ctx, d_model = state["pos_embed.W_pos"].shape
+    d_vocab, d_vocab_out = len(state["embed.W_E"]), state["unembed.W_U"].shape[1]
+    n_heads, _, d_head = state["blocks.0.attn.W_Q"].shape
+    blocks = {int(name.split(".")[1]) for name in state if name.startswith("blocks.")}
+    return ModelConfig(
+        p=max(min(d_vocab - 1, d_vocab_out), 3),
+        d_model=d_model,
+        n_heads=n_heads,
+        d_head=d_head,
+        d_mlp=state["blocks.0.mlp.W_in"].shape[1] if "blocks.0.mlp.W_in" in state else 0,
+        n_layers=max(blocks) + 1,
+        n_ctx=n_ctx,
+        d_vocab=d_vocab,
+        d_vocab_out=d_vocab_out,
+    )
 
 
 def short_name(parameter: str) -> str:

@@ -1,7 +1,7 @@
 """Two ways to the same losses and gradients, for a stack of runs of one shape.
 
 The trained parameters of all runs live in one (run, parameter) matrix. Every named weight is a view into it,
-and so are the parameters of a `HookedTransformer` that trains there: nothing is ever converted or copied.
+and a transformer that trains there is called with these views as its parameters.
 """
 
 import os
@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from fourier_circuits.model import factored
 from fourier_circuits.model.state import State, is_trained, parameter_shapes
-from fourier_circuits.model.transformer import build_transformer
+from fourier_circuits.model.transformer import build_transformer, native_parameters
 from fourier_circuits.task import GridTask
 from fourier_circuits.training.config import RunConfig
 
@@ -118,40 +119,37 @@ class FactoredEngine:
 
 
 class PlainEngine:
-    """The textbook loop: each run a transformer of its own, all three positions computed, autograd."""
+    """The textbook loop: each run through the transformer, all positions computed, autograd."""
 
     def __init__(self, stack: Stack, configs: Sequence[RunConfig], task: GridTask, masks: Sequence[Tensor]) -> None:
         self.stack, self.task, self.masks = stack, task, masks
         self.loss_dtype = getattr(torch, configs[0].loss_dtype)
         self.device = stack.flat.device
-        self.models = []
-        for run, (config, state) in enumerate(zip(configs, stack.states(), strict=True)):
-            model = build_transformer(config.model, state=state).to(self.device, print_details=False)
-            for name, parameter in model.named_parameters():
-                parameter.data = stack.weights[name][run].detach()
-            self.models.append(model)
+        self.model = build_transformer(configs[0].model, state=stack.states()[0]).to(self.device)
 
-    def _loss(self, model: torch.nn.Module, mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        logits = model(self.task.tokens[mask].to(self.device))[:, self.task.read_at]
+    def _loss(self, run: int, mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        weights = {name: weight[run] for name, weight in self.stack.weights.items()}
+        tokens = self.task.tokens[mask].to(self.device)
+        logits = functional_call(self.model, native_parameters(self.model, weights), tokens)[:, self.task.read_at]
         answer = self.task.outputs[self.task.answers[mask]].to(self.device)
         accuracy = (logits.argmax(dim=-1) == answer).double().mean()
         return torch.nn.functional.cross_entropy(logits.to(dtype), answer), accuracy
 
     def backward(self) -> Tensor:
         """Losses; the gradients go into the stack."""
+        places = self.stack.gradients
         losses = []
-        for run, (model, mask) in enumerate(zip(self.models, self.masks, strict=True)):
-            loss, _ = self._loss(model, mask, self.loss_dtype)
-            parameters = dict(model.named_parameters())
-            found = torch.autograd.grad(loss, [parameters[name] for name in self.stack.gradients])
-            for place, gradient in zip(self.stack.gradients.values(), found, strict=True):
-                place[run] = gradient
+        for place in places.values():
+            place.zero_()
+        for run, mask in enumerate(self.masks):
+            loss, _ = self._loss(run, mask, self.loss_dtype)
+            found = torch.autograd.grad(loss, [self.stack.weights[name] for name in places])
+            torch._foreach_add_(list(places.values()), list(found))
             losses.append(loss.detach().double())
         return torch.stack(losses)
 
     @torch.no_grad()
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Losses and accuracies."""
-        results = [self._loss(m, mask, torch.float64) for m, mask in zip(self.models, masks, strict=True)]
-        losses, accuracies = zip(*results, strict=True)
+        losses, accuracies = zip(*(self._loss(run, m, torch.float64) for run, m in enumerate(masks)), strict=True)
         return torch.stack(losses).cpu(), torch.stack(accuracies).cpu()

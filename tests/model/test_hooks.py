@@ -135,20 +135,23 @@ class Deaf:
     """A model in which no hook fires."""
 
     def __init__(self, model):
-        self.model, self.cfg = model, model.cfg
+        self.model, self.blocks = model, model.blocks
+
+    def run_with_cache(self, *args, **kwargs):
+        return self.model.run_with_cache(*args, **kwargs)
 
     def parameters(self):
         return self.model.parameters()
 
-    def run_with_hooks(self, tokens, fwd_hooks):
-        return self.model(tokens)
+    def run_with_hooks(self, *args, **kwargs):
+        return self.model(*args)
 
 
 class Stuttering(Deaf):
     """A model in which every hook fires twice."""
 
-    def run_with_hooks(self, tokens, fwd_hooks):
-        return self.model.run_with_hooks(tokens, fwd_hooks=[*fwd_hooks, *fwd_hooks])
+    def run_with_hooks(self, *args, **kwargs):
+        return self.model.run_with_hooks(*args, fwd_hooks=2 * kwargs["fwd_hooks"])
 
 
 @pytest.mark.parametrize(("kind", "times"), [(Deaf, 0), (Stuttering, 2)])
@@ -159,9 +162,11 @@ def test_a_hook_that_does_not_fire_once(kind, times, made):
 
 def test_a_site_that_an_attention_only_model_does_not_have():
     model = build_transformer(ModelConfig(**{**SIZES, "d_mlp": 0}))
-    for at in ("mlp_pre", "mlp_post", "mlp_out", "resid_mid"):
+    for at in ("mlp_pre", "mlp_post", "mlp_out"):
         with pytest.raises((HookError, ValueError), match=at):
             edited_logits(model, TASK, {at: scrambled})
+    mid, post = (edited_logits(model, TASK, {at: scrambled}).logits for at in ("resid_mid", "resid_post"))
+    assert_close(mid, post)
 
 
 @pytest.mark.parametrize("layer", [-1, 1, 7])
