@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 import torch
 
 from fourier_circuits.analysis.losses import accuracy, full_loss
 from fourier_circuits.arrays import AnswerGrid, LogitGrid, PairMask
-from fourier_circuits.fourier.basis import checked_frequencies, fourier_basis
+from fourier_circuits.fourier.basis import FourierBasis, checked_frequencies, fourier_basis
 from fourier_circuits.fourier.subspace import DirectionsName, constant_subspace, frequency_subspace
-from fourier_circuits.model.hooks import NothingChangedError, default_layer, edited_logits
+from fourier_circuits.model.hooks import Edit, HookError, default_layer, edited_logits
 from fourier_circuits.model.lens import LensModel, in_float64, task_of
 from fourier_circuits.model.sites import SITES, site_named
 from fourier_circuits.task import GridTask
@@ -153,7 +152,7 @@ def ablate(
 
     Raises:
         ValueError: unknown site or directions, frequencies outside 1..p//2, a task or mask that does not fit the model.
-        HookError: a hook that did not fire; `NothingChangedError`: an edit that changed nothing.
+        HookError: a hook that did not fire, or an edit that changed nothing.
 
     *Source:* section 4.4 of the paper (logits); the other sites are ours.
     """
@@ -172,8 +171,7 @@ def ablate(
     baseline = edited_logits(precise, task, {}).logits
 
     def one(which: tuple[int, ...]) -> Ablation:
-        subspace = frequency_subspace(basis, which, chosen, task.answers)
-        edit = (constant_subspace(basis) + subspace).project if keep else subspace.remove
+        edit = _edit(basis, which, chosen, keep, task)
         if at == "logits":
             logits = edit(baseline)
             fired, change = 1, ((logits - baseline).norm() / baseline.norm()).item()
@@ -192,7 +190,7 @@ def ablate(
     joint = rows[0] if len(rows) == 1 else one(ks)
     if max(ablation.change for ablation in (joint, *rows)) < NOTHING_CHANGED:
         what = f"has no component outside the {chosen} directions" if keep else f"has no {chosen} component"
-        raise NothingChangedError(
+        raise HookError(
             f"the ablation at {at!r} changed nothing: its activation {what} of {', '.join(map(str, ks))}"
             + ("; before mlp_post there is no sum of a and b yet: try directions='block'" if chosen == "sum" else "")
         )
@@ -200,33 +198,37 @@ def ablate(
 
 
 def ablate_everywhere(
-    model: Any, freqs: Iterable[int], *, sites: Sequence[str] | None = None, task: GridTask | None = None
+    model: LensModel, freqs: Iterable[int], *, sites: Sequence[str] | None = None, task: GridTask | None = None
 ) -> pd.DataFrame:
-    """The loss over all pairs after removing frequencies at every site: rows sites, columns `k=14`, ..., `all key`,
-    `all others`.
-
-    "all others" keeps the constant and the given frequencies only. Directions as `ablate` takes them by default. Where
-    a site has nothing to remove, its cell is the loss of the model as it is.
+    """The loss over all pairs after removing frequencies at every site, as `ablate` does by default.
 
     Args:
         model, freqs, task: as for `ablate`.
         sites: which; all but `attn_pattern`, if None.
+
+    Returns:
+        Rows sites; columns `k=14`, ... one frequency removed, `all key` all of them, `all others` everything else but
+        the constant. Where there is nothing to remove, the cell is the loss of the model as it is.
     """
     task, precise = task_of(model, task), in_float64(model)
-    ks = checked_frequencies(freqs, task.p)
-    whole = full_loss(edited_logits(precise, task, {}).logits, task.answers)
+    ks, basis = checked_frequencies(freqs, task.p), fourier_basis(task.p)
+    whole = edited_logits(precise, task, {}).logits
+    columns = {f"k={k}": ((k,), False) for k in ks} | {"all key": (ks, False), "all others": (ks, True)}
 
     def loss(at: str, which: tuple[int, ...], keep: bool) -> float:
-        try:
-            return ablate(precise, which, at=at, keep=keep, task=task).loss
-        except NothingChangedError:
-            return whole
+        edit = _edit(basis, which, "sum" if site_named(at).sum_formed else "block", keep, task)
+        logits = edit(whole) if at == "logits" else edited_logits(precise, task, {at: edit}).logits
+        return full_loss(logits, task.answers)
 
-    rows = {}
-    for at in sites or [name for name in SITES if name != "attn_pattern"]:
-        parts = {f"k={k}": ((k,), False) for k in ks} | {"all key": (ks, False), "all others": (ks, True)}
-        rows[at] = {name: loss(at, which, keep) for name, (which, keep) in parts.items()}
+    names = sites or [name for name in SITES if name != "attn_pattern"]
+    rows = {at: {name: loss(at, *column) for name, column in columns.items()} for at in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("site")
+
+
+def _edit(basis: FourierBasis, which: tuple[int, ...], directions: DirectionsName, keep: bool, task: GridTask) -> Edit:
+    """Projection on the constant and the directions of some frequencies, or their removal."""
+    subspace = frequency_subspace(basis, which, directions, task.answers)
+    return (constant_subspace(basis) + subspace).project if keep else subspace.remove
 
 
 def _scores(logits: LogitGrid, baseline: LogitGrid, answers: AnswerGrid, where: PairMask | None) -> Scores:

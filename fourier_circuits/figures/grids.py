@@ -53,9 +53,13 @@ def periodic(pattern: PatternGrid, neurons: NeuronGrid, found: NeuronFrequencies
     )  # fmt: skip
     fig.update_xaxes(row=2, col=1, title="component of b", nticks=8, constrain="domain")
     fig.update_yaxes(row=2, col=1, title="component of a", nticks=8, scaleanchor="x3", autorange="reversed")
-    large = int((shown > 0.3 * shown.max()).sum())
+    large = (shown > 0.3 * shown.max()).nonzero().tolist()
+    fig.add_scatter(
+        x=[labels[j] for _, j in large], y=[labels[i] for i, _ in large], mode="markers", hoverinfo="skip",
+        marker={"symbol": "circle-open", "size": 9, "color": "#D55E00"}, showlegend=False, row=2, col=1,
+    )  # fmt: skip
     title = f"Head and neuron are periodic (neuron 0: frequency {int(found.frequency[0])}, {found.share[0]:.0%} of its "
-    title += f"variance); the logits have {large} components of {shown.numel():,}"
+    title += f"variance); the logits have {len(large)} components of {shown.numel():,}"
     return titled(fig, title, 720)
 
 

@@ -28,11 +28,7 @@ class EditedPass:
 
 
 class HookError(RuntimeError):
-    """A hook did not run."""
-
-
-class NothingChangedError(HookError):
-    """An edit changed nothing."""
+    """A hook did not run, or an edit changed nothing."""
 
 
 def default_layer(model: LensModel, site: Site, layer: int | None) -> int:

@@ -121,14 +121,14 @@ PLATES = (
     ),
     Plate(
         "figure-circles", "The circles", ("Q2",), _circles,
-        "Every number n is a point in the 128-dimensional residual stream. Looked at along the right two directions the "
+        "Every number n is a point in the 128-dimensional residual stream. Along the right two directions the "
         "numbers lie on a circle, n steps of k/p of a turn from the start: the network has learned cos and sin. Pull "
         "the slider to watch the circles form out of noise, long before the test loss moves. Colours follow the angle.",
         "Scatter plots of all numbers in one plane per key frequency; a slider moves through the checkpoints.",
     ),
     Plate(
         "figure-3", "Figure 3", ("Q2", "Q3", "Q7"), _spectra,
-        "Left to itself a random matrix has all Fourier components alike. The embedding W_E has a few, and the map from "
+        "A random matrix has all Fourier components alike. The embedding W_E has a few, and the map from "
         "neurons to logits, W_L = W_out W_U, fewer still: the key frequencies. Cosine and sine come in pairs of equal "
         "size, which is what a circle needs.",
         "Bar charts of the norm of every cosine and sine component of W_E and of W_L.",
@@ -147,14 +147,14 @@ PLATES = (
     ),
     Plate(
         "figure-neurons", "All neurons", ("Q11", "Q12"), _neuron_map,
-        "Each point is a neuron. Point at one (or tap it) to see its activation over all pairs. A neuron fires for sums "
+        "Each point is a neuron. Point at one (or tap it) to see its activation over all pairs. It fires for sums "
         "of waves of a and b in its own phase; phases are spread all around the circle, so that the MLP as a whole can "
         "write both cos and sin of the sum.",
         "Scatter plot of neurons by the phase of their wave and the variance explained, coloured by frequency.",
     ),
     Plate(
         "figure-5-right", "Figure 5, right", ("Q13",), _cluster,
-        "The neurons of one frequency write to the logits through cosine and sine of that frequency, and through little "
+        "The neurons of one frequency write to the logits through cosine and sine of it, and through little "
         "else: what they compute stays in its own lane to the very end.",
         "Bar chart of the Fourier components of the rows of W_L that belong to the neurons of one frequency.",
     ),
@@ -212,7 +212,7 @@ PLATES = (
     ),
     Plate(
         "figure-14", "Figure 14", ("Q9", "Q30"), lambda r: training.cosine_coefficients(r.measures),
-        "How much of each cosine is in the logits. Those of the key frequencies grow steadily through the plateau; they "
+        "How much of each cosine is in the logits. Those of the key frequencies grow through the plateau; they "
         "shrink a little when the memorised part has gone and weight decay has the last word.",
         "Line chart over epochs of the coefficient of every frequency's cosine.",
     ),
@@ -225,13 +225,13 @@ PLATES = (
     Plate(
         "figure-residual", "The residual stream", ("Q23", "Q24"), _residual,
         "The logits are a sum of what each component writes to the residual stream, and each of those is a sum over "
-        "frequencies. A cell is what one component adds to the right answer's logit at one frequency, averaged over all "
+        "frequencies. A cell is what a component adds to the right answer's logit at a frequency, averaged over all "
         "pairs, compared with the mean logit. All cells add up to the whole: nothing is left out.",
         "Table of components by frequencies with the contribution of each to the logit of the right answer.",
     ),
     Plate(
         "figure-sites", "Every site", ("Q18", "Q20"), _sites,
-        "The same removal at every place of the network, by hooks, with the rest of the forward pass going on. Red cells "
+        "The same removal at every place of the network, by hooks, the forward pass going on from there. Red cells "
         "hurt. From mlp_post on the directions are cos and sin of the sum; before it the sum does not exist yet, and "
         "the whole block of the frequency is removed.",
         "Table of sites by removed frequency with the loss after each ablation.",

@@ -25,7 +25,9 @@ class PngError(RuntimeError):
 
 def definitions() -> Path:
     """docs/definitions.md: in the installed package, or in the repository beside it."""
-    return next(path for path in (HERE / "definitions.md", HERE.parents[1] / "docs" / "definitions.md") if path.exists())
+    return next(
+        path for path in (HERE / "definitions.md", HERE.parents[1] / "docs" / "definitions.md") if path.exists()
+    )
 
 
 def write_report(reproduction: Reproduction, folder: Path, png: bool = False) -> Path:

@@ -125,7 +125,8 @@ class PlainEngine:
         self.stack, self.task, self.masks = stack, task, masks
         self.loss_dtype = getattr(torch, configs[0].loss_dtype)
         self.device = stack.flat.device
-        self.model = build_transformer(configs[0].model, state=stack.states()[0]).to(self.device)
+        self.model = build_transformer(configs[0].model, state=stack.states()[0])
+        torch.nn.Module.to(self.model, self.device)  # a HookedTransformer's own `to` prints
 
     def _loss(self, run: int, mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         weights = {name: weight[run] for name, weight in self.stack.weights.items()}

@@ -182,6 +182,9 @@ def test_maps_over_all_pairs(parts):
     looks_finished(fig)
     assert_close(values(fig.data[1]), activations.neurons[..., 0], dtype=torch.float32)
     assert list(fig.data[2].x) == list(fourier_basis(P).labels) and values(fig.data[2])[0, 0] == 0
+    marked = set(zip(fig.data[3].y, fig.data[3].x, strict=True))
+    expected = {(f"{one} {k}", f"{two} {k}") for k in KEY for one in ("cos", "sin") for two in ("cos", "sin")}
+    assert expected <= marked and ("cos 1", "cos 1") not in marked
     best = grids.cluster_neurons(activations.neurons, found)
     looks_finished(best)
     assert len(best.data) == 3
