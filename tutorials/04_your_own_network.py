@@ -67,11 +67,11 @@ assert by_rule["neurons"] == by_rule["neuron_logit_map"] == by_rule["excluded_lo
 #
 # ## Another modulus, another operation
 #
-# We train a network to *subtract* modulo 23. Its circuit should turn with `a - b`.
+# We train a network to *subtract* modulo 31. Its circuit should turn with `a - b`.
 
 # %%
 config = fc.RunConfig(
-    model=fc.ModelConfig.paper(p=23, d_mlp=256), operation="subtract", epochs=2500, train_fraction=0.7, log_every=500
+    model=fc.ModelConfig.paper(p=31, d_mlp=256), operation="subtract", epochs=2500, train_fraction=0.7, weight_decay=3.0
 )
 *_, last = fc.train(config)
 print(f"test accuracy {last.test_accuracy:.1%}")
@@ -91,7 +91,7 @@ assert kept.accuracy > 0.9
 # The task is an argument: `sum directions` then mean cos and sin of `w(a-b)`. **What if we ask for addition?** It must not work:
 
 # %%
-wrong = fc.ablate(subtracting, found, keep=True, task=fc.ModularAddition(23))
+wrong = fc.ablate(subtracting, found, keep=True, task=fc.ModularAddition(31))
 print(wrong)
 assert wrong.accuracy < 0.2
 

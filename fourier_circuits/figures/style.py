@@ -46,8 +46,8 @@ def titled(fig: go.Figure, title: str, height: int, legend: bool = False) -> go.
     fig.update_layout(
         template=TEMPLATE,
         title={
-            "text": "<br>".join(lines), "x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 12, "t": 12},
-            "y": 1, "yanchor": "top", "yref": "container", "font": {"size": 16}, "automargin": False,
+            "text": "<br>".join(lines), "x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 12},
+            "y": 1 - 14 / (height + 21 * len(lines)), "yanchor": "top", "yref": "container", "font": {"size": 16}, "automargin": False,
         },
         height=height + 21 * len(lines),
         showlegend=legend,

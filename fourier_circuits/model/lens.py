@@ -18,14 +18,10 @@ class LensModel(Protocol):
     """Blocks, hooks and caching, with TransformerLens's names; weights as `state_of` looks them up."""
 
     blocks: Any
-
-    def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any:
-        """The output with functions run at hook points: `fwd_hooks=[(name, function), ...]`."""
-        ...
-
-    def run_with_cache(self, *args: Any, **kwargs: Any) -> Any:
-        """The output, and the activations of the hook points that `names_filter` lists."""
-        ...
+    run_with_hooks: Any
+    """The output with functions run at hook points: `run_with_hooks(tokens, fwd_hooks=[(name, function), ...])`."""
+    run_with_cache: Any
+    """The output, and the activations at named hook points: `run_with_cache(tokens, names_filter=[...])`."""
 
 
 _ATTENTION = (*tuple(f"{kind}_{head}" for head in "QKV" for kind in "Wb"), "W_O", "b_O")
