@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from math import pi, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fourier_circuits.model.config import ModelConfig
+from fourier_circuits.model.lens import sizes_of, state_of
 from fourier_circuits.model.state import State, parameter_shapes
 from fourier_circuits.model.transformer import build_transformer
 
@@ -40,6 +42,15 @@ def random_state(config: ModelConfig, seed: int = 0, scale: float = 1.0) -> Stat
 
 def numpy_state(state: Mapping[str, Tensor]) -> dict:
     return {name: tensor.detach().double().numpy() for name, tensor in state.items()}
+
+
+def hooked_state_dict(model: Any) -> State:
+    """What `HookedTransformer.state_dict()` gives, buffers included, whichever TransformerLens is installed."""
+    state, n = state_of(model), sizes_of(model).n_ctx
+    for layer in range(len(model.blocks)):
+        state[f"blocks.{layer}.attn.mask"] = torch.ones(n, n, dtype=torch.bool).tril()
+        state[f"blocks.{layer}.attn.IGNORE"] = torch.tensor(-torch.inf)
+    return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ grids

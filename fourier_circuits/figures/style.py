@@ -47,7 +47,7 @@ def titled(fig: go.Figure, title: str, height: int, legend: bool = False) -> go.
         template=TEMPLATE,
         title={
             "text": "<br>".join(lines), "x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 12},
-            "y": 1 - 14 / (height + 21 * len(lines)), "yanchor": "top", "yref": "container", "font": {"size": 16}, "automargin": False,
+            "y": 1 - 14 / (height + 21 * len(lines)), "yanchor": "top", "yref": "container", "font": {"size": 16},
         },
         height=height + 21 * len(lines),
         showlegend=legend,

@@ -94,9 +94,10 @@ def edited_logits(model: LensModel, task: GridTask, edits: Mapping[str, Edit], l
     try:
         output = model.run_with_hooks(task.flat_tokens(), fwd_hooks=inside)
     except KeyError as error:
-        if error.args[0] not in dict(inside):
+        absent = next((name for name, _ in inside if name in str(error)), None)
+        if absent is None:
             raise
-        raise HookError(f"no edit at {', '.join(edits)}: this model has no hook point {error.args[0]!r}") from None
+        raise HookError(f"no edit at {', '.join(edits)}: this model has no hook point {absent!r}") from None
     for site in sites:
         if not site.hook_point:
             output = apply(site, output)

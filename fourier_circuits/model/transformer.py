@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fourier_circuits.model.config import ModelConfig
-from fourier_circuits.model.state import State, initial_state, is_trained
+from fourier_circuits.model.state import State, initial_state, is_trained, parameter_shapes
 
 try:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
@@ -41,7 +41,12 @@ def build_transformer(
     Raises:
         RuntimeError: the state lacks a parameter, has one too many, or one of another shape.
     """
-    weights = state or initial_state(config, seed)
+    weights, shapes = state or initial_state(config, seed), parameter_shapes(config)
+    wrong = sorted(set(weights) ^ set(shapes)) or [n for n in shapes if tuple(weights[n].shape) != shapes[n]]
+    if wrong:
+        raise RuntimeError(
+            f"the state does not fit the configuration: {', '.join(wrong)} is missing, extra or misshapen"
+        )
     return _bridge(config, weights, dtype) if HookedTransformer is None else _hooked(config, weights, dtype)
 
 

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from fourier_circuits.model import factored
 from fourier_circuits.model.config import ModelConfig
 from fourier_circuits.model.factored import Batch, Buffers, tokens_at, why_not_factored
-from fourier_circuits.model.transformer import build_transformer
+from fourier_circuits.model.state import is_trained
+from fourier_circuits.model.transformer import build_transformer, native_parameters
 from fourier_circuits.task import GridTask, ModularAddition
 from tests import oracles
 from tests.planted import numpy_state, random_mask, random_state
@@ -53,10 +55,11 @@ def test_forward_is_the_transformers(case):
 
 def transformer_gradients(config, task, state, mask):
     model = build_transformer(config, state=state, dtype=torch.float64)
-    logits = model(task.tokens[mask])[:, -1]
+    weights = {name: tensor.clone().requires_grad_(is_trained(name, config)) for name, tensor in state.items()}
+    logits = functional_call(model, native_parameters(model, weights), task.tokens[mask])[:, -1]
     loss = torch.nn.functional.cross_entropy(logits, task.answers[mask])
     loss.backward()
-    return loss, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return loss, {name: tensor.grad for name, tensor in weights.items() if tensor.requires_grad}
 
 
 def factored_gradients(task, states, masks):

@@ -8,10 +8,11 @@ import torch
 from fourier_circuits.model import formats
 from fourier_circuits.model.config import ModelConfig
 from fourier_circuits.model.formats import load_model, load_state, save_state
+from fourier_circuits.model.lens import state_of
 from fourier_circuits.model.state import parameter_shapes
 from fourier_circuits.model.transformer import build_transformer
 from tests import oracles
-from tests.planted import numpy_state, random_state
+from tests.planted import hooked_state_dict, numpy_state, random_state
 from tests.tolerance import assert_close
 
 SIZES = {"p": 7, "d_model": 10, "n_heads": 2, "d_head": 3, "d_mlp": 9}
@@ -170,7 +171,7 @@ def test_a_single_state_has_no_epochs(tmp_path):
 def test_a_transformers_state_dict_whatever_the_file_is_called(tmp_path, name, as_safetensors, logits):
     config = ModelConfig(**SIZES, d_vocab_out=logits)
     state = float_state(config)
-    raw = build_transformer(config, state=state).state_dict()
+    raw = hooked_state_dict(build_transformer(config, state=state))
     assert any(key.endswith(".mask") for key in raw)
     if as_safetensors:
         safetensors.torch.save_file({key: tensor.contiguous() for key, tensor in raw.items()}, tmp_path / name)
@@ -186,7 +187,7 @@ def test_a_transformers_state_dict_whatever_the_file_is_called(tmp_path, name, a
 def test_a_transformers_state_dict_of_other_depths(tmp_path, changes):
     config = ModelConfig(**{**SIZES, **changes})
     state = float_state(config)
-    torch.save(build_transformer(config, state=state).state_dict(), tmp_path / "m.pt")
+    torch.save(hooked_state_dict(build_transformer(config, state=state)), tmp_path / "m.pt")
     assert load_state(tmp_path / "m.pt")[1] == config
     assert_same_model(tmp_path / "m.pt", state, config)
 
@@ -209,7 +210,7 @@ def test_other_dtypes_become_float32(tmp_path, dtype):
 def test_a_module_that_was_trained_loads(tmp_path):
     """Parameters instead of tensors, as a hand-made dict of `model.named_parameters()` has them."""
     model = build_transformer(CONFIG, state=float_state())
-    torch.save(dict(model.named_parameters()), tmp_path / "m.pt")
+    torch.save({n: torch.nn.Parameter(t) for n, t in state_of(model).items()}, tmp_path / "m.pt")
     assert_same_model(tmp_path / "m.pt", float_state())
 
 

@@ -17,6 +17,7 @@ from fourier_circuits.model.formats import load_model, save_state
 from fourier_circuits.model.state import parameter_shapes
 from fourier_circuits.model.transformer import build_transformer
 from tests.model.test_formats import CONFIG, authors, float_state, paper_state
+from tests.planted import hooked_state_dict
 
 CLEAR = (ValueError, FileNotFoundError)
 
@@ -117,7 +118,7 @@ def whole_files() -> dict[str, bytes]:
     return {
         "pth": saved(authors(paper_state())),
         "old pth": legacy.getvalue(),
-        "safetensors": safetensors.torch.save(build_transformer(CONFIG).state_dict()),
+        "safetensors": safetensors.torch.save(hooked_state_dict(build_transformer(CONFIG))),
     }
 
 
@@ -188,7 +189,7 @@ def test_the_bomb_is_live(tmp_path):
 
 
 def test_a_whole_pickled_model_is_refused(tmp_path):
-    torch.save(build_transformer(CONFIG), tmp_path / "m.pth")
+    torch.save(torch.nn.Linear(2, 3), tmp_path / "m.pth")
     assert "save its state dict alone and load that" in refusal(tmp_path / "m.pth")
 
 

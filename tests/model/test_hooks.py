@@ -110,7 +110,7 @@ def test_hooks_are_gone_and_the_model_unchanged_after_an_exception(at, dtype):
 def test_the_hook_check_can_fail():
     model = build_transformer(ModelConfig(**SIZES))
     model.add_hook("hook_embed", lambda activation, hook: None)
-    assert hooks_of(model) == ["hook_embed"]
+    assert "hook_embed" in hooks_of(model)
 
 
 def test_an_edit_in_place_does_not_reach_what_was_computed_before(made):

@@ -10,7 +10,7 @@ from fourier_circuits.model.read import read_activations, read_weights
 from fourier_circuits.model.transformer import build_transformer
 from fourier_circuits.task import GridTask, ModularAddition
 from tests import oracles
-from tests.planted import circuit_model, numpy_state, random_state
+from tests.planted import circuit_model, hooked_state_dict, numpy_state, random_state
 from tests.tolerance import assert_close
 
 SMALL = {"d_model": 10, "n_heads": 2, "d_head": 3, "d_mlp": 7}
@@ -134,7 +134,7 @@ def test_activations_carry_no_gradient(case):
 def test_weights(case):
     config, model, task, _ = case
     p, last = config.p, config.n_layers - 1
-    w = numpy_state(model.state_dict())
+    w = numpy_state(hooked_state_dict(model))
     found = read_weights(model, task)
     embed, unembed = w["embed.W_E"][:p], w["unembed.W_U"][:, :p]
     assert_close(found.embed, embed)
