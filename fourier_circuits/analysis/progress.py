@@ -127,6 +127,12 @@ class Phases:
         "run"
     )
 
+    def __str__(self) -> str:
+        ends = (self.memorisation_ends, self.circuit_formation_ends, self.cleanup_ends)
+        return "memorisation to {}, circuit formation to {}, cleanup to {}".format(
+            *("never" if end is None else f"{end:,}" for end in ends)
+        )
+
 
 def phases(measures: ProgressMeasures | pd.DataFrame) -> Phases:
     """Find the three phases by `Phases.criterion`.

@@ -19,9 +19,8 @@ def _grokking(s: Subject) -> Measured:
 def _three_phases(s: Subject) -> Measured:
     found = phases(s.measures)
     ends = [found.memorisation_ends, found.circuit_formation_ends, found.cleanup_ends]
-    text = "memorisation to {}, circuit formation to {}, cleanup to {}".format(*map(_epoch, ends))
     known = [end for end in ends if end is not None]
-    return Measured(text, ends, len(known) == 3 and known == sorted(known))
+    return Measured(str(found), ends, len(known) == 3 and known == sorted(known))
 
 
 def _lead(s: Subject) -> Measured:

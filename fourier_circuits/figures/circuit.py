@@ -159,7 +159,7 @@ def residual_stream(table: ResidualTable, freqs: Sequence[int]) -> go.Figure:
     """What each component adds to the right answer's logit at each frequency; the cells add up to the whole."""
     cells = table.right_logit
     others = [column for column in cells.columns if column not in ("const", "mixed", *freqs)]
-    shown = cells[["const", *freqs]].assign(**{f"{len(others)} others": cells[others].sum(axis=1)})
+    shown = cells[["const", *freqs]].assign(others=cells[others].sum(axis=1))
     shown["mixed"] = cells["mixed"]
     largest = shown.abs().to_numpy().max()
     labels = [f"k={c}" if c in freqs else str(c) for c in shown.columns]
@@ -191,7 +191,7 @@ def site_costs(losses: pd.DataFrame, full: float) -> go.Figure:
         )
     )  # fmt: skip
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    fig.update_xaxes(title=f"removed (cells: loss, all pairs; {full:.2g} with nothing removed)", tickangle=0)
+    fig.update_xaxes(title=f"removed (cells: loss; {full:.2g} as it is)", tickangle=0)
     worse = sum(loss > 100 * full for loss in losses["all key"])
     title = f"At {worse} of {len(losses)} places, taking the key frequencies away makes the loss over 100 times larger"
     return titled(fig, title, 36 * len(losses) + 90)

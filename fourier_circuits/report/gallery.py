@@ -120,7 +120,7 @@ PLATES = (
         "Two line charts over epochs, accuracy above and loss below, one line for training and one for test pairs.",
     ),
     Plate(
-        "figure-circles", "The circles", ("Q2",), _circles,
+        "figure-circles", "The circles", (), _circles,
         "Every number n is a point in the 128-dimensional residual stream. Along the right two directions the "
         "numbers lie on a circle, n steps of k/p of a turn from the start: the network has learned cos and sin. Pull "
         "the slider to watch the circles form out of noise, long before the test loss moves. Colours follow the angle.",

@@ -245,7 +245,7 @@ def test_the_residual_stream_and_the_sites(parts):
     fig = circuit.residual_stream(table, KEY)
     looks_finished(fig)
     heat = fig.data[0]
-    assert list(heat.x) == ["const", "k=2", "k=5", "k=6", "3 others", "mixed"]
+    assert list(heat.x) == ["const", "k=2", "k=5", "k=6", "others", "mixed"]
     assert values(heat).sum() == pytest.approx(table.right_logit.to_numpy().sum(), rel=1e-5)
     assert heat.zmin == -heat.zmax
     losses = ablate_everywhere(model, KEY)
