@@ -104,7 +104,7 @@ def test_several_seeds_side_by_side(tmp_path):
     assert "--seeds must be a range such as 0:8" in refused("train", "--out", tmp_path / "x", "--seeds", "a")
     assert "not both" in refused("train", "--out", tmp_path / "x", "--seeds", "0:2", "--seed", 1)
     assert "--log must be" in refused("train", "--out", tmp_path / "x", "--log", "tweets")
-    assert "has reached its last epoch" in refused("train", "--out", tmp_path / "one", "--resume")
+    assert "is finished at epoch 50: nothing to go on with" in refused("train", "--out", tmp_path / "one", "--resume")
 
 
 def test_a_cut_off_training_goes_on_from_the_command_line(tmp_path):
@@ -119,6 +119,52 @@ def test_a_cut_off_training_goes_on_from_the_command_line(tmp_path):
     losses = run.losses()
     assert 500 <= len(losses) - 1 < 100_000
     assert resume_point(run).epoch == len(losses) - 1
+
+
+def test_a_full_disk_ends_a_training_in_one_sentence_and_it_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    sizes = ["--p", 7, "--epochs", 1000, "--train-fraction", 0.5, "--log", "none"]
+    command("train", "--out", tmp_path / "whole", *sizes)
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+
+        def full(handle):
+            if (cut / "resume" / "epoch-000500.safetensors").exists():
+                raise OSError(28, "No space left on device")
+
+        patch.setattr("fourier_circuits.model.formats.os.fsync", full)
+        message = refused("train", "--out", cut, *sizes)
+    assert "cannot write, No space left on device" in message and str(cut) in message
+    assert resume_point(Run.open(cut)).epoch == 500 and not list(cut.rglob("*.tmp"))
+    command("train", "--out", cut, "--resume", "--log", "none")
+    whole, again = Run.open(tmp_path / "whole"), Run.open(cut)
+    assert all(torch.equal(tensor, again.state(1000)[name]) for name, tensor in whole.state(1000).items())
+    assert whole.losses().equals(again.losses())
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence():
+    assert "cannot write" in refused("train", "--out", "/sys/fourier-circuits", "--p", 7, "--epochs", 10)
+
+
+def test_the_schedule_of_a_run_holds_when_it_is_resumed(tmp_path, monkeypatch):
+    from fourier_circuits.training import train as loop
+
+    sizes = ["--p", 7, "--epochs", 1500, "--train-fraction", 0.5, "--log", "none"]
+    times = ["--until", "grokked", "--checkpoint-every", 250, "--measure-every", 0]
+    monkeypatch.setattr(loop, "has_grokked", lambda checkpoint: checkpoint.epoch >= 750)
+    out = tmp_path / "run"
+    command("train", "--out", out, *sizes, *times)
+    run = Run.open(out)
+    assert run.epochs == [0, 250, 500, 750] and resume_point(run).stopped == "grokked"
+    assert "is grokked at epoch 750" in refused("train", "--out", out, "--resume")
+    for file in (out / "resume").glob("*750*"):
+        file.unlink()
+    command("train", "--out", out, "--resume", "--log", "none")
+    assert Run.open(out).epochs == [0, 250, 500, 750]
+    command("train", "--out", out, "--resume", "--until", "finished", "--log", "none")
+    assert Run.open(out).epochs == [0, 250, 500, 750, 1000, 1250, 1500]
+    assert run.live_measures() is None
+    assert "until must be" in refused("train", "--out", tmp_path / "x", "--until", "bored")
+    assert "checkpoint_every must be" in refused("train", "--out", tmp_path / "x", "--checkpoint-every", 0)
 
 
 def test_modulus_that_disagrees_with_the_model(circuit):

@@ -74,18 +74,26 @@ def save_state(path: Path, state: State, config: ModelConfig, extra: Mapping[str
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, sync it, rename it: a reader sees the old content or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    """Write a file under a temporary name, sync it, rename it: a reader sees the old content or the new one.
+
+    Raises:
+        OSError: it cannot be written; the file is named, and what was there before is still there.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, f"cannot write, {error.strerror}", str(path)) from None
         raise
 
 

@@ -99,3 +99,27 @@ class Hardware:
 
 
 CPU = Hardware()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a recorded run stops, and what is kept of it; stored with it for whoever resumes.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    until: str = "finished"
+    """"finished" or "grokked": stop early, as `has_grokked` says."""
+    checkpoint_every: int = 100
+    """Keep the weights of every so many epochs, and the last."""
+    measure_every: int = 250
+    """Measures while training, every so many epochs; 0 takes none."""
+
+    def __post_init__(self) -> None:
+        if self.until not in ("finished", "grokked"):
+            raise ValueError(f"until must be 'finished' or 'grokked', got {self.until!r}")
+        for name, least in (("checkpoint_every", 1), ("measure_every", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -36,7 +36,7 @@ from fourier_circuits.model.formats import (
 )
 from fourier_circuits.model.state import State
 from fourier_circuits.task import ModularAddition
-from fourier_circuits.training.config import CPU, Hardware, RunConfig
+from fourier_circuits.training.config import CPU, Hardware, RunConfig, Schedule
 
 FORMAT = 1
 
@@ -81,7 +81,12 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], config: RunConfig, engine: str = "auto", hardware: Hardware = CPU
+        cls,
+        path: str | os.PathLike[str],
+        config: RunConfig,
+        engine: str = "auto",
+        hardware: Hardware = CPU,
+        schedule: Schedule | None = None,
     ) -> "Run":
         """A new run in a folder that does not exist yet, or is empty.
 
@@ -92,12 +97,22 @@ class Run:
         if path.exists() and (not path.is_dir() or any(file.name != ".lock" for file in path.iterdir())):
             raise FileExistsError(f"{str(path)!r} exists already: give another folder, or resume the run in it")
         about = {
-            "format": FORMAT, "engine": engine, "hardware": asdict(hardware), "versions": _versions(),
-            "git_commit": _git_commit(),
+            "format": FORMAT, "engine": engine, "hardware": asdict(hardware),
+            "schedule": asdict(schedule or Schedule()), "versions": _versions(), "git_commit": _git_commit(),
         }  # fmt: skip
         run = cls(path, config, about)
         write_whole(path / "config.json", json.dumps({**about, "run": config.to_dict()}, indent=1).encode())
         return run
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it stops and what is kept of it."""
+        return Schedule(**self.about.get("schedule", {}))
+
+    @property
+    def hardware(self) -> Hardware:
+        """What it trains on."""
+        return Hardware(**self.about.get("hardware", {}))
 
     @property
     def task(self) -> ModularAddition:
