@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from fourier_circuits.cli import app
 from fourier_circuits.model.formats import load_model, save_state
 from fourier_circuits.model.lens import state_of
 from tests import majors
@@ -56,6 +58,8 @@ def test_a_state_dict_of_transformer_lens_4_needs_its_number_of_heads(tmp_path):
     with pytest.raises(ValueError, match="6 wide, which 4 heads do not divide"):
         load_model(tmp_path / "native.pt", n_heads=4)
     loaded = state_of(load_model(tmp_path / "native.pt", n_heads=2))
+    told = CliRunner().invoke(app, ["analyse", str(tmp_path / "native.pt"), "--n-heads", "2", "--json"])
+    assert told.exit_code == 0 and json.loads(told.output)["p"] == majors.CONFIG.p
     for name, tensor in state.items():
         assert torch.equal(loaded[name], tensor), name
 

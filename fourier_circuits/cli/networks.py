@@ -15,6 +15,9 @@ CHECKPOINT = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoin
 EPOCH = Annotated[Optional[int], typer.Option(help="Which checkpoint of a run; the last, if left out.")]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 MODULUS = Annotated[Optional[int], typer.Option("--p", help="The modulus, if it cannot be told from the model.")]
+HEADS = Annotated[
+    Optional[int], typer.Option("--n-heads", help="Of a state dict of TransformerLens 4, which does not say.")
+]
 PNG = Annotated[bool, typer.Option("--png", help="Also every figure as PNG; needs kaleido and a Chromium.")]
 
 
@@ -56,11 +59,13 @@ def report(
     _write_report(measure(Run.open(run or bundled_run()), epoch), out_dir, png)
 
 
-def analyse(checkpoint: CHECKPOINT, epoch: EPOCH = None, p: MODULUS = None, as_json: AS_JSON = False) -> None:
+def analyse(
+    checkpoint: CHECKPOINT, epoch: EPOCH = None, p: MODULUS = None, n_heads: HEADS = None, as_json: AS_JSON = False
+) -> None:
     """Say what is inside a network: key frequencies, neurons, heads, read-off, losses."""
     from fourier_circuits.anatomy import anatomy
 
-    model, task, train = _loaded(checkpoint, epoch, p)
+    model, task, train = _loaded(checkpoint, epoch, p, n_heads)
     result = anatomy(model, task=task, train=train)
     typer.echo(_json(result.to_dict())) if as_json else show_anatomy(result)
 
@@ -75,13 +80,14 @@ def ablate(
     layer: Annotated[Optional[int], typer.Option(help="The block of the site; the last, if left out.")] = None,
     epoch: EPOCH = None,
     p: MODULUS = None,
+    n_heads: HEADS = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Remove frequencies inside a network (or keep only them) and print what it costs."""
     from fourier_circuits.ablation import ablate as apply
     from fourier_circuits.identification import key_frequencies
 
-    model, task, train = _loaded(checkpoint, epoch, p)
+    model, task, train = _loaded(checkpoint, epoch, p, n_heads)
     ks = key_frequencies(model, task=task) if freqs == "key" else _frequencies(freqs)
     options: dict[str, Any] = {"directions": directions, "each": each, "layer": layer, "train": train, "task": task}
     result = apply(model, ks, at=at, keep=keep, **options)
@@ -97,7 +103,7 @@ def ablate(
             typer.echo(f"{name} pairs: loss {scores.baseline_loss:.4g} -> {scores.loss:.4g}")
 
 
-def _loaded(path: Path, epoch: int | None, p: int | None) -> tuple[Any, Any, Any]:
+def _loaded(path: Path, epoch: int | None, p: int | None, n_heads: int | None) -> tuple[Any, Any, Any]:
     """Model, task and training pairs of what was named; task and pairs are known for a run only."""
     from fourier_circuits.model.formats import load_model
     from fourier_circuits.task import ModularAddition
@@ -107,7 +113,7 @@ def _loaded(path: Path, epoch: int | None, p: int | None) -> tuple[Any, Any, Any
         run = Run.open(path)
         task = run.task if p is None else ModularAddition(p, run.config.operation)
         return run.model(epoch), task, run.train_pairs if p is None else None
-    return load_model(path, epoch), None if p is None else ModularAddition(p), None
+    return load_model(path, epoch, n_heads), None if p is None else ModularAddition(p), None
 
 
 def _frequencies(text: str) -> list[int]:

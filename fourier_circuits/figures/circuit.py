@@ -5,7 +5,6 @@ from math import cos, log10, pi
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from fourier_circuits.analysis.circuit import CosineFit
@@ -19,6 +18,7 @@ from fourier_circuits.figures.style import (
     colour_of,
     listed,
     numbers,
+    square_panels,
     titled,
 )
 
@@ -39,12 +39,8 @@ def circles(planes: Mapping[int, Tensor], freqs: Sequence[int]) -> go.Figure:
         raise ValueError(f"a slider takes at most {MAX_FRAMES} epochs, got {len(planes)}: leave some out")
     epochs, last = list(planes), list(planes.values())[-1]
     p = last.shape[1]
-    columns = min(2, len(freqs))
     rows = (len(freqs) + 1) // 2
-    fig = make_subplots(
-        rows=rows, cols=columns, subplot_titles=[f"frequency {k}" for k in freqs], horizontal_spacing=0.12,
-        vertical_spacing=0.3 / rows,
-    )  # fmt: skip
+    fig = square_panels([f"frequency {k}" for k in freqs], gap=0.3 / rows)
 
     def traces(at: Tensor) -> list[go.Scatter]:
         return [

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from fourier_circuits.analysis.circuit import HeadFit
 from fourier_circuits.analysis.frequencies import NeuronFrequencies
 from fourier_circuits.arrays import NeuronGrid, PatternGrid
-from fourier_circuits.figures.style import DIVERGING, SEQUENTIAL, listed, numbers, titled
+from fourier_circuits.figures.style import DIVERGING, SEQUENTIAL, listed, numbers, square_panels, titled
 from fourier_circuits.fourier.basis import fourier_basis
 
 
@@ -22,7 +21,7 @@ def attention(pattern: PatternGrid, fits: Sequence[HeadFit]) -> go.Figure:
     """
     heads = pattern.shape[2]
     names = [f"head {h}: k={fit.frequency}, {fit.fraction_of_variance_explained:.0%}" for h, fit in enumerate(fits)]
-    fig = _panels(names)
+    fig = square_panels(names)
     for head in range(heads):
         _map(fig, head, pattern[:, :, head, 0], "attention to a", SEQUENTIAL, (0.0, 1.0), bar=head == 0)
     good = [fit for fit in fits if fit.fraction_of_variance_explained > 0.95]
@@ -41,7 +40,7 @@ def periodic(pattern: PatternGrid, neurons: NeuronGrid, found: NeuronFrequencies
         logit_norms: norm over answers of the logits' 2-D coefficients, (component of a, component of b).
     """
     basis = fourier_basis(logit_norms.shape[0])
-    fig = _panels(["head 0: attention to a", "neuron 0: activation", "logits in the Fourier basis"], rows=2)
+    fig = square_panels(["head 0: attention to a", "neuron 0: activation", "logits in the Fourier basis"], rows=2)
     _map(fig, 0, pattern[:, :, 0, 0], "attention to a", SEQUENTIAL)
     _map(fig, 1, neurons[..., 0], "activation", SEQUENTIAL)
     shown = logit_norms.clone()
@@ -67,7 +66,7 @@ def cluster_neurons(neurons: NeuronGrid, found: NeuronFrequencies) -> go.Figure:
     """The purest neuron of each frequency that has any, over (a, b), at most six. *Source:* figure 12."""
     clusters = found.clusters()
     best = {k: int(members[found.share[members].argmax()]) for k, members in list(clusters.items())[:6]}
-    fig = _panels([f"neuron {n}: k={k}, {found.share[n]:.1%}" for k, n in best.items()])
+    fig = square_panels([f"neuron {n}: k={k}, {found.share[n]:.1%}" for k, n in best.items()])
     for place, n in enumerate(best.values()):
         _map(fig, place, neurons[..., n], "activation", SEQUENTIAL)
     title = f"Neurons of frequency {listed(best)}: each a pattern that repeats k times along a and along b"
@@ -76,20 +75,11 @@ def cluster_neurons(neurons: NeuronGrid, found: NeuronFrequencies) -> go.Figure:
 
 def grid_map(grid: Tensor, what: str, title: str, signed: bool = False) -> go.Figure:
     """One grid (a, b) as a map; a signed one is centred at zero."""
-    fig = _panels([""])
+    fig = square_panels([""])
     largest = grid.abs().max().item()
     limits = (-largest, largest) if signed else None
     _map(fig, 0, grid, what, DIVERGING if signed else SEQUENTIAL, limits, bar=True)
     return titled(fig, title, 400)
-
-
-def _panels(names: Sequence[str], rows: int | None = None) -> go.Figure:
-    columns = min(2, len(names))
-    rows = rows or (len(names) + 1) // 2
-    gap = 0.13 if rows == 2 else 0.26 / rows
-    return make_subplots(
-        rows=rows, cols=columns, subplot_titles=list(names), horizontal_spacing=0.16, vertical_spacing=gap
-    )
 
 
 def _map(

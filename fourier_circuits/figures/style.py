@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 from torch import Tensor
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
@@ -60,6 +61,17 @@ def titled(fig: go.Figure, title: str, height: int, legend: bool = False) -> go.
     for annotation in fig.layout.annotations:  # pyright: ignore
         annotation.font = {"size": 13, "color": INK}
     return fig
+
+
+def square_panels(names: Sequence[str], rows: int | None = None, gap: float | None = None) -> go.Figure:
+    """Empty square panels, two to a row; `meta.squares` tells a narrow page how many rows and columns to shrink."""
+    columns = min(2, len(names))
+    rows = rows or -(-len(names) // 2)
+    gap = gap or (0.13 if rows == 2 else 0.26 / rows)
+    fig = make_subplots(
+        rows=rows, cols=columns, subplot_titles=list(names), horizontal_spacing=0.16, vertical_spacing=gap
+    )
+    return fig.update_layout(meta={"squares": [rows, columns]})
 
 
 def log_axis(**more: Any) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _from_native(raw: Mapping[str, Tensor], n_heads: int | None) -> dict[str, Te
         ValueError: the number of heads, which such a state does not say, is missing or does not divide.
     """
     if n_heads is None:
-        raise ValueError("a state dict of TransformerLens 4 does not say how many heads it has: pass n_heads=...")
+        raise ValueError(
+            "a state dict of TransformerLens 4 does not say how many heads it has: pass n_heads (--n-heads)"
+        )
     state: dict[str, Tensor] = {}
     for name, tensor in raw.items():
         place, _, kind = name.rpartition(".")

@@ -2,10 +2,21 @@
 // Figures are drawn when they come near the screen, all of them before printing.
 const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 
+function read(place) {
+  const figure = JSON.parse(document.getElementById(place.dataset.figure + "-data").textContent);
+  const { layout } = figure;
+  if (layout.meta?.squares) {  // square panels are as high as they are wide
+    const [rows, columns] = layout.meta.squares, { l, r, t, b } = layout.template.layout.margin;
+    const row = 0.84 * (place.clientWidth - l - r) / columns + 70;
+    layout.height = Math.min(layout.height, rows * row + (layout.margin.t ?? t) + (layout.margin.b ?? b));
+  }
+  return figure;
+}
+
 function draw(place) {
   if (place.dataset.drawn) return Promise.resolve();
   place.dataset.drawn = "yes";
-  const figure = JSON.parse(document.getElementById(place.dataset.figure + "-data").textContent);
+  const figure = read(place);
   return Plotly.newPlot(place, figure.data, figure.layout, options).then(() => {
     if (figure.frames) Plotly.addFrames(place, figure.frames);
     if (place.dataset.figure === "figure-neurons") {
@@ -16,10 +27,7 @@ function draw(place) {
 }
 
 const places = [...document.querySelectorAll(".plot")];
-for (const place of places) {
-  const { layout } = JSON.parse(document.getElementById(place.dataset.figure + "-data").textContent);
-  place.style.minHeight = layout.height + "px";
-}
+for (const place of places) place.style.minHeight = read(place).layout.height + "px";
 const near = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
   { rootMargin: "800px" },
