@@ -63,23 +63,28 @@ def native_parameters(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Te
     return {names[id(own[key])]: tensor for key, tensor in converted.items() if id(own[key]) in names}
 
 
+def _options(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """What both majors call a model's sizes and ways."""
+    return {
+        "n_layers": config.n_layers,
+        "d_model": config.d_model,
+        "n_ctx": config.n_ctx,
+        "d_head": config.d_head,
+        "n_heads": config.n_heads,
+        "d_mlp": config.d_mlp or None,
+        "attn_only": config.d_mlp == 0,
+        "act_fn": config.act_fn,
+        "d_vocab": config.d_vocab,
+        "d_vocab_out": config.d_vocab_out,
+        "normalization_type": None,
+        "init_weights": False,
+        "device": "cpu",
+        "dtype": dtype,
+    }
+
+
 def _hooked(config: ModelConfig, weights: State, dtype: torch.dtype) -> Any:
-    lens_config = HookedTransformerConfig(
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_ctx=config.n_ctx,
-        d_head=config.d_head,
-        n_heads=config.n_heads,
-        d_mlp=config.d_mlp or None,
-        attn_only=config.d_mlp == 0,
-        act_fn=config.act_fn,
-        d_vocab=config.d_vocab,
-        d_vocab_out=config.d_vocab_out,
-        normalization_type=None,
-        init_weights=False,
-        device="cpu",
-        dtype=dtype,
-    )
+    lens_config = HookedTransformerConfig(**_options(config, dtype))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "HookedTransformer is deprecated", DeprecationWarning)
         model = HookedTransformer(lens_config)  # pyright: ignore[reportOptionalCall]
@@ -91,22 +96,7 @@ def _hooked(config: ModelConfig, weights: State, dtype: torch.dtype) -> Any:
 
 
 def _bridge(config: ModelConfig, weights: State, dtype: torch.dtype) -> Any:
-    lens_config = TransformerBridgeConfig(
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_ctx=config.n_ctx,
-        d_head=config.d_head,
-        n_heads=config.n_heads,
-        d_mlp=config.d_mlp or None,
-        attn_only=config.d_mlp == 0,
-        act_fn=config.act_fn,
-        d_vocab=config.d_vocab,
-        d_vocab_out=config.d_vocab_out,
-        normalization_type=None,
-        init_weights=False,
-        device="cpu",
-        dtype=dtype,
-    )
+    lens_config = TransformerBridgeConfig(**_options(config, dtype))
     model = TransformerBridge.boot_native(lens_config, device="cpu", dtype=dtype)
     model.load_state_dict(convert_tl_checkpoint(dict(weights), lens_config), strict=True)
     for key, parameter in model.state_dict(keep_vars=True).items():
