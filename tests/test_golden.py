@@ -43,6 +43,16 @@ def test_stored_measures_equal_recomputed_ones(run):
     pd.testing.assert_frame_equal(fresh, stored.loc[chosen], rtol=1e-6, check_dtype=False)
 
 
+def test_measures_taken_while_it_trained_are_those_taken_afterwards(run):
+    """From the epoch on at which the same frequencies stood out; before it nobody could know them."""
+    live, stored = run.live_measures(), run.measures()
+    assert live is not None and live.index[-1] == run.epochs[-1] and live.index[0] < 4000
+    both = live[live["frequencies"] == len(key_frequencies(run.model()))].index.intersection(stored.index)
+    assert len(both) > 40
+    for name in ("restricted_loss", "excluded_loss", "squares_total"):
+        pd.testing.assert_series_equal(live.loc[both, name], stored.loc[both, name], rtol=1e-6)
+
+
 def test_all_rules_agree_on_the_trained_network(run):
     model = run.model()
     assert len({tuple(key_frequencies(model, by=rule)) for rule in RULES}) == 1

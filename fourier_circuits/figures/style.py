@@ -48,7 +48,7 @@ def titled(fig: go.Figure, title: str, height: int, legend: bool = False) -> go.
         template=TEMPLATE,
         title={
             "text": "<br>".join(lines), "x": 0, "xanchor": "left", "xref": "container", "pad": {"l": 12},
-            "y": 1 - 14 / (height + 21 * len(lines)), "yanchor": "top", "yref": "container", "font": {"size": 16},
+            "y": 1 - 26 / (height + 21 * len(lines)), "yanchor": "top", "yref": "container", "font": {"size": 16},
         },
         height=height + 21 * len(lines),
         showlegend=legend,
@@ -57,7 +57,7 @@ def titled(fig: go.Figure, title: str, height: int, legend: bool = False) -> go.
             "xref": "paper", "font": {"size": 12}, "itemwidth": 30,
         },
     )  # fmt: skip
-    fig.update_layout(margin={"t": 34 + 21 * len(lines)})
+    fig.update_layout(margin={"t": 42 + 21 * len(lines)})
     for annotation in fig.layout.annotations:  # pyright: ignore
         annotation.font = {"size": 13, "color": INK}
     return fig
@@ -80,12 +80,12 @@ def log_axis(**more: Any) -> dict[str, Any]:
 
 
 def log_dtick(values: Iterable[float]) -> int:
-    """How many powers of ten apart ticks should be, so that there are at most eight."""
+    """How many powers of ten apart ticks should be, so that there are at most seven."""
     positive = [v for v in values if v > 0]
     if not positive:
         return 1
     decades = log10(max(positive) / min(positive))
-    return max(1, round(decades / 6))
+    return max(1, round(decades / 5))
 
 
 def colour_of(freqs: Sequence[int]) -> dict[int, str]:
