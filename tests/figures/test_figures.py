@@ -257,7 +257,8 @@ def test_the_residual_stream_and_the_sites(parts):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [([1e-7, 1.0], 1), ([1e-8, 1.0], 2), ([1e-12, 1.0], 2), ([1.0], 1), ([], 1), ([0.0, 1e-30, 1.0], 6)]
+    ("values", "expected"),
+    [([1e-7, 1.0], 1), ([1e-8, 1.0], 2), ([1e-12, 1.0], 2), ([1.0], 1), ([], 1), ([0.0, 1e-30, 1.0], 6)],
 )
 def test_log_ticks_are_at_most_a_few(values, expected):
     assert style.log_dtick(values) == expected
