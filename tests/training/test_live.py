@@ -24,7 +24,7 @@ def checkpoint(epoch: int, state: dict, train_loss: float = 0.01) -> Checkpoint:
 
 def test_a_row_is_what_the_oracles_say(tmp_path):
     run = Run.create(tmp_path / "run", CONFIG)
-    live, at = LiveMeasures(run, every=250), checkpoint(500, planted.circuit_state())
+    live, at = LiveMeasures(run, every=250), checkpoint(500, planted.circuit_state(gain=5.0))
     live.take(at)
     (row,) = run.live_measures().to_dict(orient="records")
     logits, answers = read_activations(at.model()).logits.numpy(), CONFIG.task().answers.numpy()
