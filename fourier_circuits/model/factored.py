@@ -101,16 +101,23 @@ class Batch:
     b: Tensor
     answer: Tensor
     """The index of the right logit (not of the answer among `task.outputs`)."""
+    real: Tensor
+    """False for what fills up the row of a run that has fewer pairs than another."""
+
+    @property
+    def weight(self) -> Tensor:
+        """What each pair counts in a mean: one over their number, or 0. NaN for a run that has none."""
+        return self.real.double() / self.real.sum(dim=1, keepdim=True)
 
     @classmethod
     def of_pairs(cls, task: GridTask, masks: list[Tensor], device: torch.device | str = "cpu") -> "Batch":
-        """One row per mask; the masks must select equally many pairs."""
+        """One row per mask, as long as the mask that selects most."""
         pairs = [mask.nonzero() for mask in masks]
-        if len({len(rows) for rows in pairs}) > 1:
-            raise ValueError(f"runs in one batch need equally many pairs, got {[len(rows) for rows in pairs]}")
-        index = torch.stack(pairs)
+        counts = torch.tensor([len(rows) for rows in pairs])
+        index = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True)
+        real = torch.arange(index.shape[1]) < counts[:, None]
         a, b = index[..., 0], index[..., 1]
-        return cls(a.to(device), b.to(device), task.outputs[task.answers[a, b]].to(device))
+        return cls(a.to(device), b.to(device), task.outputs[task.answers[a, b]].to(device), real.to(device))
 
 
 class Buffers:
@@ -177,10 +184,16 @@ def forward(t: Tables, batch: Batch, buffers: Buffers | None = None) -> LastPosi
     return LastPosition(pattern, tuple(values), z, hidden, logits)
 
 
-def cross_entropy(logits: Tensor, answer: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Mean cross entropy of each run, (run,), with the log-softmax in `dtype`."""
+def cross_entropy(logits: Tensor, batch: Batch, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Mean cross entropy of each run over its pairs, (run,), with the log-softmax in `dtype`."""
     log_p = torch.log_softmax(logits.to(dtype), dim=-1)
-    return -log_p.gather(2, answer[..., None]).mean(dim=(1, 2))
+    return -(log_p.gather(2, batch.answer[..., None])[..., 0] * batch.weight).sum(dim=1)
+
+
+def accuracy(logits: Tensor, batch: Batch) -> Tensor:
+    """Share of its pairs that each run answers right, (run,)."""
+    right = (logits.argmax(dim=-1) == batch.answer) & batch.real
+    return right.sum(dim=1).double() / batch.real.sum(dim=1)
 
 
 @torch.no_grad()
@@ -190,15 +203,14 @@ def loss_and_gradients(
     """Mean cross entropy of each run over all its logits, (run,), and its gradient for each table of `t.flat()`."""
     out = forward(t, batch, buffers)
     runs, pairs, heads, _ = out.pattern.shape
-
     exact = buffers.get("exact", tuple(out.logits.shape), out.logits, dtype).copy_(out.logits)
     log_p = buffers.get("log_p", tuple(out.logits.shape), out.logits, dtype)
     torch.ops.aten._log_softmax.out(exact, -1, False, out=log_p)
     answer = batch.answer[..., None]
-    loss = -log_p.gather(2, answer).mean(dim=(1, 2))
+    loss = -(log_p.gather(2, answer)[..., 0] * batch.weight).sum(dim=1)
     d_log = log_p.exp_()
     d_log.scatter_add_(2, answer, torch.full_like(answer, -1, dtype=dtype))
-    d_logits = out.logits.copy_(d_log.div_(pairs))
+    d_logits = out.logits.copy_(d_log.mul_(batch.weight[..., None]))
 
     d_hidden = buffers.get("d_hidden", tuple(out.hidden.shape), out.hidden)
     torch.bmm(d_logits, t.hidden_to_logits.transpose(1, 2), out=d_hidden)

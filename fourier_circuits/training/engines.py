@@ -114,8 +114,7 @@ class FactoredEngine:
         batch = factored.Batch.of_pairs(self.task, list(masks), self.device)
         tables = factored.tables(self.stack.weights, self.tokens)
         logits = factored.forward(tables, batch, self.test_buffers).logits
-        accuracy = (logits.argmax(dim=-1) == batch.answer).double().mean(dim=1)
-        return factored.cross_entropy(logits, batch.answer).cpu(), accuracy.cpu()
+        return factored.cross_entropy(logits, batch).cpu(), factored.accuracy(logits, batch).cpu()
 
 
 class PlainEngine:

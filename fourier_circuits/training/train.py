@@ -205,8 +205,9 @@ def train_many(
     runs trained one by one, up to rounding.
 
     Args:
-        configs: alike in model, operation, train_fraction, epochs, loss_dtype, log_every and warmup; each with its own
-            seed, weight decay, learning rate and betas. Runs with equal hyper-parameters are best put side by side.
+        configs: alike in model, operation, epochs, loss_dtype, log_every and warmup; each with its own seed, fraction
+            of training pairs, weight decay, learning rate and betas. Runs with equal hyper-parameters are best put side
+            by side; a run with fewer pairs than another takes as long as that one.
         engine: "factored" (exact and several times faster, for one-layer models), "plain", or "auto".
         until: "grokked" ends a run early, when `has_grokked`.
         resume_from: one checkpoint per run, all of one epoch, to go on from; they are not yielded again.
@@ -217,11 +218,11 @@ def train_many(
     """
     if until not in ("finished", "grokked"):
         raise ValueError(f"until must be 'finished' or 'grokked', got {until!r}")
-    shapes = {(c.model, c.operation, c.train_fraction, c.epochs, c.loss_dtype, c.log_every, c.warmup) for c in configs}
+    shapes = {(c.model, c.operation, c.epochs, c.loss_dtype, c.log_every, c.warmup) for c in configs}
     if len(shapes) != 1:
         raise ValueError(
-            f"runs in one batch must agree in model, operation, train_fraction, epochs, loss_dtype, log_every and "
-            f"warmup; got {len(shapes)} different combinations for {len(configs)} runs"
+            f"runs in one batch must agree in model, operation, epochs, loss_dtype, log_every and warmup; "
+            f"got {len(shapes)} different combinations for {len(configs)} runs"
         )
     last = list(resume_from or ())
     torch.backends.cuda.matmul.allow_tf32 = hardware.tf32

@@ -110,18 +110,33 @@ def test_several_runs_at_once_are_each_their_own(case):
             assert_close(found[name][run], gradient)
 
 
-def test_runs_of_unequal_many_pairs_are_refused():
-    one = torch.zeros(5, 5, dtype=torch.bool)
-    one[0, 0] = True
-    with pytest.raises(ValueError, match=r"equally many pairs, got \[1, 25\]"):
-        Batch.of_pairs(ModularAddition(5), [one, torch.ones(5, 5, dtype=torch.bool)])
+def test_runs_of_unequal_many_pairs_are_each_their_own(case):
+    config, task, _ = case
+    states = [random_state(config, seed) for seed in range(2)]
+    few = torch.zeros(config.p, config.p, dtype=torch.bool)
+    few[1, 2:4] = True
+    masks = [few, random_mask(config.p)]
+    losses, found = factored_gradients(task, states, masks)
+    for run, (state, mask) in enumerate(zip(states, masks, strict=True)):
+        loss, expected = transformer_gradients(config, task, state, mask)
+        assert_close(losses[run], loss)
+        for name, gradient in expected.items():
+            assert_close(found[name][run], gradient)
 
 
-def test_cross_entropy_of_each_run():
-    logits = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    answer = torch.randint(4, (2, 9), generator=torch.Generator().manual_seed(1))
-    expected = [torch.nn.functional.cross_entropy(logits[run], answer[run]) for run in (0, 1)]
-    assert_close(factored.cross_entropy(logits, answer), torch.stack(expected))
+def test_cross_entropy_and_accuracy_of_each_run():
+    masks = [random_mask(5, seed=1), torch.ones(5, 5, dtype=torch.bool), torch.zeros(5, 5, dtype=torch.bool)]
+    batch = Batch.of_pairs(ModularAddition(5), masks)
+    logits = torch.randn(3, 25, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses, shares = factored.cross_entropy(logits, batch), factored.accuracy(logits, batch)
+    for run in (0, 1):
+        count = int(masks[run].sum())
+        own, answer = logits[run, :count], batch.answer[run, :count]
+        assert_close(losses[run], torch.nn.functional.cross_entropy(own, answer))
+        assert shares[run] == (own.argmax(dim=1) == answer).double().mean()
+    assert losses[2].isnan() and shares[2].isnan()
+    sure = torch.nn.functional.one_hot(batch.answer, 6).double()
+    assert factored.accuracy(sure, batch)[:2].tolist() == [1.0, 1.0]
 
 
 TASK = ModularAddition(5)

@@ -1,5 +1,6 @@
 """The loop, its two engines and many runs at once."""
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -145,12 +146,20 @@ def test_resuming_is_bit_for_bit():
     assert whole.test_loss == resumed.test_loss
 
 
-def test_many_runs_are_the_runs_one_by_one():
-    configs = [replace(SMALL, seed=0), replace(SMALL, seed=3), replace(SMALL, seed=3, weight_decay=0.1)]
-    final = list(train_many(configs))[-1]
+@pytest.mark.parametrize("engine", ["factored", "plain"])
+def test_many_runs_are_the_runs_one_by_one(engine):
+    configs = [
+        replace(SMALL, seed=0), replace(SMALL, seed=3), replace(SMALL, seed=3, weight_decay=0.1),
+        replace(SMALL, seed=3, train_fraction=0.3), replace(SMALL, seed=3, train_fraction=1.0),
+    ]  # fmt: skip
+    final = list(train_many(configs, engine=engine))[-1]
     for config, checkpoint in zip(configs, final, strict=True):
-        alone = last(config)
+        alone = last(config, engine=engine)
         assert checkpoint.config == config
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            ours, expected = getattr(checkpoint, name), getattr(alone, name)
+            assert ours == pytest.approx(expected, rel=1e-3, nan_ok=True), name
+        assert math.isnan(checkpoint.test_loss) == (config.train_fraction == 1)
         for name, tensor in alone.state.items():
             assert_close(checkpoint.state[name], tensor, relative=1e-3, because=DRIFT)
 
@@ -200,13 +209,14 @@ def test_the_last_500_epochs_of_squared_weights_come_along():
 
 
 def test_float32_losses_round_small_losses_to_zero():
-    logits = torch.zeros(1, 1, 11)
-    logits[..., 3] = 20.0
-    from fourier_circuits.model.factored import cross_entropy
+    from fourier_circuits.model.factored import Batch, cross_entropy
 
-    answer = torch.tensor([[3]])
-    assert cross_entropy(logits, answer, torch.float32).item() == 0.0
-    assert cross_entropy(logits, answer).item() == pytest.approx(2.06e-8, rel=1e-2)
+    pair = torch.zeros(11, 11, dtype=torch.bool)
+    pair[1, 2] = True
+    batch, logits = Batch.of_pairs(SMALL.task(), [pair]), torch.zeros(1, 1, 11)
+    logits[..., 3] = 20.0
+    assert cross_entropy(logits, batch, torch.float32).item() == 0.0
+    assert cross_entropy(logits, batch).item() == pytest.approx(2.06e-8, rel=1e-2)
 
 
 def test_engine_choice():
@@ -222,7 +232,7 @@ def test_engine_choice():
 
 def test_runs_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="must agree in model"):
-        next(train_many([SMALL, replace(SMALL, train_fraction=0.4)]))
+        next(train_many([SMALL, replace(SMALL, operation="subtract")]))
     with pytest.raises(ValueError, match="until must be"):
         next(train(SMALL, until="bored"))
 
