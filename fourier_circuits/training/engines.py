@@ -151,5 +151,7 @@ class PlainEngine:
     @torch.no_grad()
     def evaluate(self, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Losses and accuracies."""
-        losses, accuracies = zip(*(self._loss(run, m, torch.float64) for run, m in enumerate(masks)), strict=True)
+        nothing = torch.tensor(torch.nan, dtype=torch.float64)
+        found = (self._loss(run, m, torch.float64) if m.any() else (nothing, nothing) for run, m in enumerate(masks))
+        losses, accuracies = zip(*found, strict=True)
         return torch.stack(losses).cpu(), torch.stack(accuracies).cpu()
