@@ -128,10 +128,12 @@ class Phases:
     )
 
     def __str__(self) -> str:
-        ends = (self.memorisation_ends, self.circuit_formation_ends, self.cleanup_ends)
-        return "memorisation to {}, circuit formation to {}, cleanup to {}".format(
-            *("never" if end is None else f"{end:,}" for end in ends)
-        )
+        ends = {
+            "memorisation": self.memorisation_ends,
+            "circuit formation": self.circuit_formation_ends,
+            "cleanup": self.cleanup_ends,
+        }
+        return ", ".join(f"{name} not over" if end is None else f"{name} to {end:,}" for name, end in ends.items())
 
 
 def phases(measures: ProgressMeasures | pd.DataFrame) -> Phases:

@@ -97,6 +97,7 @@ def test_phases_can_be_missing():
     assert memorising.memorisation_ends == 1400 and memorising.circuit_formation_ends is None
     forming = phases(curves.loc[:11000])
     assert forming.circuit_formation_ends == 9400 and forming.cleanup_ends is None
+    assert str(forming) == "memorisation to 1,400, circuit formation to 9,400, cleanup not over"
     assert "excluded loss" in Phases.criterion
 
 
