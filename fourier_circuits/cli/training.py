@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def train(
     out_dir: Annotated[Path, typer.Option("--out", help="The run's folder: new, or with --resume an existing run.")],
     preset: Annotated[str, typer.Option(help="The configuration to start from: paper.")] = "paper",
-    epochs: Annotated[Optional[int], typer.Option(help="Full-batch steps.")] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="Full-batch steps; 40,000, if left out.")] = None,
     seed: Annotated[Optional[int], typer.Option(help="Of weights and split.")] = None,
     seeds: Annotated[Optional[str], typer.Option(help="Several runs side by side, as in 0:8 or 0,3,5.")] = None,
     p: Annotated[Optional[int], typer.Option("--p", help="The modulus.")] = None,
@@ -28,16 +28,20 @@ def train(
     learning_rate: Annotated[Optional[float], typer.Option(help="AdamW's.")] = None,
     layers: Annotated[Optional[int], typer.Option(help="Transformer blocks.")] = None,
     engine: Annotated[str, typer.Option(help="factored (exact and fast), plain, or auto.")] = "auto",
-    until: Annotated[Optional[str], typer.Option(help="finished, or grokked: stop when cleanup is over.")] = None,
+    until: Annotated[
+        Optional[str], typer.Option(help="grokked (stop when cleanup is over), or finished, if left out.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile, where there is a C++ compiler.")] = False,
     tf32: Annotated[bool, typer.Option("--tf32", help="On a GPU: faster products of 10 bits.")] = False,
     measure_every: Annotated[
-        Optional[int], typer.Option(help="Measures while training, to live.csv; 0: none.  [default: 250]")
+        Optional[int], typer.Option(help="Measures while training (live.csv); 0 takes none; 250, if left out.")
     ] = None,
-    checkpoint_every: Annotated[Optional[int], typer.Option(help="Keep these epochs' weights.  [default: 100]")] = None,
+    checkpoint_every: Annotated[
+        Optional[int], typer.Option(help="Keep the weights of every so many epochs; 100, if left out.")
+    ] = None,
     keep: Annotated[int, typer.Option(help="After measuring, keep so many telling checkpoints; 0 keeps all.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, by its own schedule.")] = False,
     log: Annotated[str, typer.Option(help="bar (lines where there is no terminal), jsonl, or none.")] = "bar",
 ) -> None:
     """Train a model into a run's folder (or several, with --seeds), then take the progress measures."""
