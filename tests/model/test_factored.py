@@ -94,6 +94,15 @@ def test_the_gradient_check_can_fail(case):
             assert_close(found[name][0], gradient)
 
 
+def assert_each_its_own(config, task, states, masks):
+    losses, found = factored_gradients(task, states, masks)
+    for run, (state, mask) in enumerate(zip(states, masks, strict=True)):
+        loss, expected = transformer_gradients(config, task, state, mask)
+        assert_close(losses[run], loss)
+        for name, gradient in expected.items():
+            assert_close(found[name][run], gradient)
+
+
 def test_several_runs_at_once_are_each_their_own(case):
     config, task, _ = case
     states = [random_state(config, seed) for seed in range(3)]
@@ -102,12 +111,7 @@ def test_several_runs_at_once_are_each_their_own(case):
     for seed, mask in enumerate(masks):
         mask[torch.randperm(config.p**2, generator=torch.Generator().manual_seed(seed))[:counted]] = True
     masks = [mask.view(config.p, config.p) for mask in masks]
-    losses, found = factored_gradients(task, states, masks)
-    for run, (state, mask) in enumerate(zip(states, masks, strict=True)):
-        loss, expected = transformer_gradients(config, task, state, mask)
-        assert_close(losses[run], loss)
-        for name, gradient in expected.items():
-            assert_close(found[name][run], gradient)
+    assert_each_its_own(config, task, states, masks)
 
 
 def test_runs_of_unequal_many_pairs_are_each_their_own(case):
@@ -116,12 +120,7 @@ def test_runs_of_unequal_many_pairs_are_each_their_own(case):
     few = torch.zeros(config.p, config.p, dtype=torch.bool)
     few[1, 2:4] = True
     masks = [few, random_mask(config.p)]
-    losses, found = factored_gradients(task, states, masks)
-    for run, (state, mask) in enumerate(zip(states, masks, strict=True)):
-        loss, expected = transformer_gradients(config, task, state, mask)
-        assert_close(losses[run], loss)
-        for name, gradient in expected.items():
-            assert_close(found[name][run], gradient)
+    assert_each_its_own(config, task, states, masks)
 
 
 def test_cross_entropy_and_accuracy_of_each_run():
