@@ -59,7 +59,8 @@ def circles(planes: Mapping[int, Tensor], freqs: Sequence[int]) -> go.Figure:
         fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
     reach = 1.15 * max(at.abs().max().item() for at in planes.values())
     fig.update_xaxes(range=[-reach, reach], constrain="domain", title="along cos", zeroline=True, zerolinecolor="#ddd")
-    fig.update_yaxes(range=[-reach, reach], constrain="domain", title="along sin", zeroline=True, zerolinecolor="#ddd")
+    fig.update_yaxes(range=[-reach, reach], constrain="domain", zeroline=True, zerolinecolor="#ddd")
+    fig.update_yaxes(title="along sin", col=1)
     for i in range(len(freqs)):
         fig.update_yaxes(scaleanchor=f"x{i + 1 if i else ''}", row=i // 2 + 1, col=i % 2 + 1)
     title = f"W_E puts the {p} numbers on a circle for each of the frequencies {listed(freqs)}"

@@ -91,7 +91,7 @@ def _map(
     limits: tuple[float, float] | None = None,
     bar: bool = False,
 ) -> None:
-    """One square panel, a downwards, b to the right."""
+    """One square panel, a downwards (named at the left of a row only: on a phone there is no room), b to the right."""
     row, col = place // 2 + 1, place % 2 + 1
     low, high = limits or (grid.min().item(), grid.max().item())
     fig.add_heatmap(
@@ -102,5 +102,11 @@ def _map(
     axis = fig.data[-1].xaxis  # pyright: ignore
     fig.update_xaxes(row=row, col=col, title="b", constrain="domain")
     fig.update_yaxes(
-        row=row, col=col, title="a", autorange="reversed", scaleanchor=axis, constrain="domain", showgrid=False
+        row=row,
+        col=col,
+        title="a" if col == 1 else None,
+        autorange="reversed",
+        scaleanchor=axis,
+        constrain="domain",
+        showgrid=False,
     )
